@@ -1,0 +1,157 @@
+//! The quick backend: the naive one's results, from blocked matrix products, vector instructions and threads.
+//!
+//! What differs from [`super::naive`]: prefill runs every stage for a whole chunk of tokens, so that the projections are
+//! matrix products; the scan holds sixteen slots of a block of channels in registers; exp is a polynomial (about one unit
+//! in the last place); all buffers live in the session, so that a decoded token allocates nothing.
+
+mod math;
+mod matmul;
+mod scan;
+mod session;
+
+use std::sync::Arc;
+
+use ndarray::{Array2, Axis};
+
+use self::math::activate_delta;
+use self::scan::{Channels, Coefficient, scan_channels};
+use self::session::FastSession;
+use super::{Backend, BackendError, Session};
+use crate::model::Model;
+use crate::scan::{Projection, ScanInput, ScanOutput, silu};
+
+/// Threads shared by all sessions of a backend.
+#[derive(Clone)]
+pub(crate) struct Threads {
+    pool: Arc<rayon::ThreadPool>,
+    count: usize,
+}
+
+impl Threads {
+    /// Runs `work` where its parallel parts find the threads; on the caller's own thread when there is only one.
+    fn run<R: Send>(&self, work: impl FnOnce() -> R + Send) -> R {
+        if self.count == 1 { work() } else { self.pool.install(work) }
+    }
+}
+
+/// The quick backend.
+pub struct FastBackend {
+    threads: Threads,
+}
+
+impl FastBackend {
+    /// With so many threads; 0 means one for each core.
+    ///
+    /// # Errors
+    /// When the system refuses the threads.
+    pub fn new(threads: usize) -> Result<Self, BackendError> {
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .thread_name(|i| format!("fast-{i}"))
+            .build()
+            .map_err(|error| BackendError::Threads { threads, reason: error.to_string() })?;
+        let count = pool.current_num_threads();
+        Ok(Self { threads: Threads { pool: Arc::new(pool), count } })
+    }
+
+    /// How many threads it uses.
+    pub fn threads(&self) -> usize {
+        self.threads.count
+    }
+}
+
+impl Backend for FastBackend {
+    fn name(&self) -> &'static str {
+        "fast"
+    }
+
+    fn open(&mut self, model: &Arc<Model>) -> Result<Box<dyn Session>, BackendError> {
+        Ok(Box::new(FastSession::new(model, self.threads.clone())))
+    }
+
+    fn scan(&mut self, input: &ScanInput<'_, f32>) -> Result<ScanOutput<f32>, BackendError> {
+        input.validate()?;
+        let (tokens, d_inner, d_state) = input.dims();
+        let mut delta_ld = input.delta_ld.to_owned();
+        for mut delta_d in delta_ld.rows_mut() {
+            if let Some(bias_d) = input.delta_bias_d {
+                delta_d += &bias_d;
+            }
+            if input.delta_softplus {
+                activate_delta(delta_d.as_slice_mut().unwrap_or_default());
+            }
+        }
+        let u_ld = input.u_ld.as_standard_layout();
+        let a_nd = input.a_dn.t().as_standard_layout().into_owned();
+        let mut h_nd =
+            input.initial_dn.map_or_else(|| Array2::zeros((d_state, d_inner)), |h| h.t().as_standard_layout().into_owned());
+        let mut y_ld = Array2::zeros((tokens, d_inner));
+        let groups = least_common_multiple(group_count(&input.b), group_count(&input.c));
+        let width = d_inner / groups;
+        for group in 0..groups {
+            let channels = ndarray::s![.., group * width..(group + 1) * width];
+            let (b, c) = (coefficient(&input.b, group, groups), coefficient(&input.c, group, groups));
+            let part = Channels {
+                u_ld: u_ld.slice(channels),
+                delta_ld: delta_ld.slice(channels),
+                a_nd: a_nd.slice(channels),
+                b: b.as_coefficient(),
+                c: c.as_coefficient(),
+            };
+            let (y, h) = (y_ld.slice_mut(channels), h_nd.slice_mut(channels));
+            self.threads.run(|| scan_channels(&part, h, y, None));
+        }
+        if let Some(d_skip_d) = input.d_skip_d {
+            y_ld += &(&u_ld * &d_skip_d);
+        }
+        if let Some(z_ld) = input.z_ld {
+            y_ld *= &z_ld.mapv(silu);
+        }
+        Ok(ScanOutput { y_ld, last_dn: h_nd.t().as_standard_layout().into_owned() })
+    }
+}
+
+/// B or C of one group, laid out for the kernel.
+enum OwnedCoefficient {
+    PerToken(Array2<f32>),
+    PerChannel(Array2<f32>),
+}
+
+impl OwnedCoefficient {
+    fn as_coefficient(&self) -> Coefficient<'_> {
+        match self {
+            OwnedCoefficient::PerToken(ln) => Coefficient::PerToken(ln.view()),
+            OwnedCoefficient::PerChannel(nd) => Coefficient::PerChannel(nd.view()),
+        }
+    }
+}
+
+fn group_count(projection: &Projection<'_, f32>) -> usize {
+    match projection {
+        Projection::Selective(lgn) => lgn.dim().1,
+        Projection::Constant(_) => 1,
+    }
+}
+
+/// The part of B or C that channels `group` of `groups` read.
+fn coefficient(projection: &Projection<'_, f32>, group: usize, groups: usize) -> OwnedCoefficient {
+    match projection {
+        Projection::Selective(lgn) => {
+            let own = group * lgn.dim().1 / groups;
+            OwnedCoefficient::PerToken(lgn.index_axis(Axis(1), own).to_owned())
+        }
+        Projection::Constant(dn) => {
+            let width = dn.nrows() / groups;
+            let rows = dn.slice(ndarray::s![group * width..(group + 1) * width, ..]);
+            OwnedCoefficient::PerChannel(rows.t().as_standard_layout().into_owned())
+        }
+    }
+}
+
+fn least_common_multiple(a: usize, b: usize) -> usize {
+    let (mut x, mut y) = (a, b);
+    while y != 0 {
+        (x, y) = (y, x % y);
+    }
+    a / x * b
+}

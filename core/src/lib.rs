@@ -1,0 +1,35 @@
+//! State-space language models, run so that they can be watched.
+//!
+//! A [`Model`] is what a checkpoint holds. A [`Backend`] opens a [`Session`] on it: the session owns the recurrent
+//! [`State`] and moves it forward token by token or chunk by chunk. What happens inside is seen through a [`Tap`],
+//! and collected in a [`Trace`]. Everything a window or a command asks for is a [`Job`], run by the [`Engine`]'s one thread.
+//!
+//! # Glossary
+//! One letter an axis, in names too: `delta_ld` is Δ, tokens × channels.
+//!
+//! | letter | axis | letter | axis |
+//! |---|---|---|---|
+//! | `l` | token (position in the text) | `r` | rank of the Δ projection |
+//! | `e` | model width (the residual stream) | `k` | tap of the short convolution |
+//! | `d` | inner channel, `d_inner` = `expand` · width | `v` | vocabulary entry |
+//! | `n` | slot of the state | `h`, `p`, `g` | head, head width, group |
+//!
+//! | name | meaning |
+//! |---|---|
+//! | `u` | input of the scan: SiLU of the convolution's output, `[l, d]` |
+//! | `delta` | Δ, step size after bias and softplus, `[l, d]` |
+//! | `a` | A = −exp(`A_log`), `[d, n]`, always below zero |
+//! | `b`, `c` | B (how to write) and C (how to read), `[l, n]` |
+//! | `h` | hidden state, `[d, n]` |
+//! | `y` | output of the scan, `[l, d]` |
+//! | `z` | gate, `[l, d]` |
+
+pub mod backend;
+pub mod checkpoint;
+pub mod generate;
+pub mod model;
+pub mod scan;
+pub mod state;
+pub mod tensor;
+pub mod tokenizer;
+pub mod trace;

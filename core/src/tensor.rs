@@ -1,0 +1,219 @@
+//! One named array of a checkpoint: its bytes where they lie (file mapping, program image), its shape, its dtype.
+
+use std::ops::Range;
+use std::sync::{Arc, OnceLock};
+
+use half::{bf16, f16};
+use memmap2::Mmap;
+use thiserror::Error;
+
+/// Number format of a stored tensor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Dtype {
+    /// IEEE 754 binary32.
+    F32,
+    /// IEEE 754 binary16.
+    F16,
+    /// The upper half of a binary32.
+    Bf16,
+}
+
+impl Dtype {
+    /// Bytes an element takes.
+    pub fn size(self) -> usize {
+        match self {
+            Dtype::F32 => 4,
+            Dtype::F16 | Dtype::Bf16 => 2,
+        }
+    }
+
+    /// The name safetensors files use.
+    pub fn name(self) -> &'static str {
+        match self {
+            Dtype::F32 => "F32",
+            Dtype::F16 => "F16",
+            Dtype::Bf16 => "BF16",
+        }
+    }
+}
+
+/// Where the bytes of a checkpoint lie. Cloning shares them.
+#[derive(Clone)]
+pub enum Bytes {
+    /// Compiled into the program.
+    Static(&'static [u8]),
+    /// A file mapped into memory, read as it is touched.
+    Mapped(Arc<Mmap>),
+    /// Read or built in memory.
+    Owned(Arc<[u8]>),
+}
+
+impl Bytes {
+    /// The bytes themselves.
+    pub fn as_slice(&self) -> &[u8] {
+        match self {
+            Bytes::Static(bytes) => bytes,
+            Bytes::Mapped(map) => map,
+            Bytes::Owned(bytes) => bytes,
+        }
+    }
+}
+
+/// A range that does not hold the shape it was said to hold.
+#[derive(Debug, Error, PartialEq, Eq)]
+pub enum TensorError {
+    /// The product of the shape, or its bytes, does not fit a `usize`.
+    #[error("the shape {shape:?} has more elements than can be counted")]
+    TooLarge {
+        /// The shape in question.
+        shape: Vec<usize>,
+    },
+    /// The bytes are fewer or more than the shape asks for.
+    #[error("shape {shape:?} in {dtype} takes {wanted} bytes, found {found}")]
+    Length {
+        /// The shape in question.
+        shape: Vec<usize>,
+        /// The dtype in question.
+        dtype: &'static str,
+        /// Bytes the shape takes.
+        wanted: usize,
+        /// Bytes there are.
+        found: usize,
+    },
+}
+
+/// A read-only tensor, row-major.
+///
+/// f32 tensors are used where they lie; halves are widened once, when first used as f32, and kept.
+pub struct Tensor {
+    shape: Vec<usize>,
+    dtype: Dtype,
+    bytes: Bytes,
+    range: Range<usize>,
+    widened: OnceLock<Vec<f32>>,
+}
+
+impl Tensor {
+    /// A tensor over `range` of `bytes`.
+    ///
+    /// # Errors
+    /// When the range does not hold exactly the shape's elements.
+    pub fn new(
+        shape: Vec<usize>,
+        dtype: Dtype,
+        bytes: Bytes,
+        range: Range<usize>,
+    ) -> Result<Self, TensorError> {
+        let wanted = shape
+            .iter()
+            .try_fold(dtype.size(), |size, &axis| size.checked_mul(axis))
+            .ok_or_else(|| TensorError::TooLarge {
+                shape: shape.clone(),
+            })?;
+        let found = bytes.as_slice().get(range.clone()).map_or(0, <[u8]>::len);
+        if wanted != found {
+            return Err(TensorError::Length {
+                shape,
+                dtype: dtype.name(),
+                wanted,
+                found,
+            });
+        }
+        Ok(Self {
+            shape,
+            dtype,
+            bytes,
+            range,
+            widened: OnceLock::new(),
+        })
+    }
+
+    /// An f32 tensor built in memory, for tests and synthetic models.
+    ///
+    /// # Errors
+    /// When `values` is not exactly the shape's elements.
+    pub fn from_f32(shape: Vec<usize>, values: &[f32]) -> Result<Self, TensorError> {
+        let bytes: Arc<[u8]> = bytemuck::cast_slice(values).into();
+        let range = 0..bytes.len();
+        Self::new(shape, Dtype::F32, Bytes::Owned(bytes), range)
+    }
+
+    /// Axis lengths, outermost first.
+    pub fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    /// Number format in the file.
+    pub fn dtype(&self) -> Dtype {
+        self.dtype
+    }
+
+    /// Number of elements.
+    pub fn len(&self) -> usize {
+        self.range.len() / self.dtype.size()
+    }
+
+    /// Whether there are no elements.
+    pub fn is_empty(&self) -> bool {
+        self.range.is_empty()
+    }
+
+    /// Bytes in the file.
+    pub fn byte_len(&self) -> usize {
+        self.range.len()
+    }
+
+    /// The stored bytes, little-endian.
+    pub fn raw(&self) -> &[u8] {
+        self.bytes.as_slice().get(self.range.clone()).unwrap_or(&[])
+    }
+
+    /// The elements as f32.
+    ///
+    /// No copy for an f32 tensor at an address f32 can be read from (writers of safetensors align to 8 bytes);
+    /// halves, and f32 at an odd address, are converted on first use and kept.
+    pub fn as_f32(&self) -> &[f32] {
+        if self.dtype == Dtype::F32
+            && let Ok(values) = bytemuck::try_cast_slice(self.raw())
+        {
+            return values;
+        }
+        self.widened.get_or_init(|| self.iter_f32().collect())
+    }
+
+    /// Bytes held beside the stored ones: what widening has cost so far.
+    pub fn widened_bytes(&self) -> usize {
+        self.widened.get().map_or(0, |values| values.len() * 4)
+    }
+
+    /// The elements one by one, widened on the way: nothing is kept.
+    pub fn iter_f32(&self) -> Box<dyn Iterator<Item = f32> + '_> {
+        let raw = self.raw();
+        match self.dtype {
+            Dtype::F32 => Box::new(
+                raw.as_chunks::<4>()
+                    .0
+                    .iter()
+                    .map(|b| f32::from_le_bytes(*b)),
+            ),
+            Dtype::F16 => Box::new(
+                raw.as_chunks::<2>()
+                    .0
+                    .iter()
+                    .map(|b| f16::from_le_bytes(*b).to_f32()),
+            ),
+            Dtype::Bf16 => Box::new(
+                raw.as_chunks::<2>()
+                    .0
+                    .iter()
+                    .map(|b| bf16::from_le_bytes(*b).to_f32()),
+            ),
+        }
+    }
+}
+
+impl std::fmt::Debug for Tensor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Tensor {{ {} {:?} }}", self.dtype.name(), self.shape)
+    }
+}

@@ -1,0 +1,299 @@
+//! Looking inside a forward pass: which values can be asked for, how many bytes they take, and the record of them.
+
+use std::collections::BTreeMap;
+
+use ndarray::{ArrayD, ArrayViewD, Axis, IxDyn, Slice};
+use thiserror::Error;
+
+use crate::model::Config;
+
+/// A stage of the model whose value can be recorded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Probe {
+    /// The tokens' embeddings, before the first block.
+    Embedded,
+    /// RMSNorm of the residual stream: what the mixer reads.
+    NormOut,
+    /// First half of in_proj, before the convolution.
+    X,
+    /// Second half of in_proj: the gate before SiLU.
+    Gate,
+    /// u, the scan's input: convolution and SiLU.
+    ConvOut,
+    /// Δ before its up-projection, bias and softplus.
+    DtLow,
+    /// Δ.
+    Delta,
+    /// B.
+    B,
+    /// C.
+    C,
+    /// The hidden state after each token.
+    H,
+    /// The scan's output with the skip, before the gate.
+    ScanOut,
+    /// The scan's output times SiLU(z).
+    GatedOut,
+    /// out_proj: what the block adds to the residual stream.
+    MixerOutput,
+    /// The residual stream after the block.
+    BlockOutput,
+    /// The residual stream after the last norm.
+    FinalHidden,
+    /// Scores of the next token, before softmax.
+    Logits,
+}
+
+impl Probe {
+    /// All probes, in the order a forward pass reaches them.
+    pub const ALL: [Probe; 16] = [
+        Probe::Embedded,
+        Probe::NormOut,
+        Probe::X,
+        Probe::Gate,
+        Probe::ConvOut,
+        Probe::DtLow,
+        Probe::Delta,
+        Probe::B,
+        Probe::C,
+        Probe::H,
+        Probe::ScanOut,
+        Probe::GatedOut,
+        Probe::MixerOutput,
+        Probe::BlockOutput,
+        Probe::FinalHidden,
+        Probe::Logits,
+    ];
+
+    /// Name in files and on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Probe::Embedded => "embedded",
+            Probe::NormOut => "norm_out",
+            Probe::X => "x",
+            Probe::Gate => "gate",
+            Probe::ConvOut => "conv_out",
+            Probe::DtLow => "dt_low",
+            Probe::Delta => "delta",
+            Probe::B => "B",
+            Probe::C => "C",
+            Probe::H => "h",
+            Probe::ScanOut => "scan_out",
+            Probe::GatedOut => "gated_out",
+            Probe::MixerOutput => "mixer_output",
+            Probe::BlockOutput => "block_output",
+            Probe::FinalHidden => "final_hidden",
+            Probe::Logits => "logits",
+        }
+    }
+
+    /// Letters of its axes (the crate's glossary); the first is always the token.
+    pub fn axes(self) -> &'static str {
+        match self {
+            Probe::Embedded | Probe::NormOut | Probe::MixerOutput | Probe::BlockOutput | Probe::FinalHidden => "le",
+            Probe::X | Probe::Gate | Probe::ConvOut | Probe::Delta | Probe::ScanOut | Probe::GatedOut => "ld",
+            Probe::DtLow => "lr",
+            Probe::B | Probe::C => "ln",
+            Probe::H => "ldn",
+            Probe::Logits => "lv",
+        }
+    }
+
+    /// Whether every block has one, or the model only one.
+    pub fn is_per_layer(self) -> bool {
+        !matches!(self, Probe::Embedded | Probe::FinalHidden | Probe::Logits)
+    }
+
+    /// Axis lengths for `tokens` tokens.
+    pub fn shape(self, config: &Config, tokens: usize) -> Vec<usize> {
+        let length = |axis| match axis {
+            'l' => tokens,
+            'e' => config.d_model,
+            'd' => config.mamba.d_inner,
+            'n' => config.mamba.d_state,
+            'r' => config.mamba.dt_rank,
+            _ => config.vocab_size,
+        };
+        self.axes().chars().map(length).collect()
+    }
+}
+
+/// A probe at its place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Site {
+    /// The block, or `None` for probes the model has only one of.
+    pub layer: Option<usize>,
+    /// What is recorded there.
+    pub probe: Probe,
+}
+
+impl Site {
+    /// A probe of one block.
+    pub fn layer(layer: usize, probe: Probe) -> Self {
+        Self { layer: Some(layer), probe }
+    }
+
+    /// A probe of the whole model.
+    pub fn model(probe: Probe) -> Self {
+        Self { layer: None, probe }
+    }
+
+    /// Name in a saved trace: `layers.3.delta`, `logits`.
+    pub fn name(self) -> String {
+        match self.layer {
+            Some(layer) => format!("layers.{layer}.{}", self.probe.name()),
+            None => self.probe.name().to_owned(),
+        }
+    }
+}
+
+/// Watches a forward pass. A backend asks `wants` before it spends anything on a value.
+pub trait Tap: Send {
+    /// Whether the value of this site is to be recorded.
+    fn wants(&self, site: Site) -> bool;
+    /// Takes the value for the tokens of one chunk; the axes are [`Probe::axes`].
+    fn record(&mut self, site: Site, value: ArrayViewD<'_, f32>);
+}
+
+/// Watches nothing.
+impl Tap for () {
+    fn wants(&self, _site: Site) -> bool {
+        false
+    }
+    fn record(&mut self, _site: Site, _value: ArrayViewD<'_, f32>) {}
+}
+
+/// What to record, and how much memory it may take.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TracePlan {
+    /// Blocks to record.
+    pub layers: Vec<usize>,
+    /// Stages to record.
+    pub probes: Vec<Probe>,
+    /// Tokens that will pass.
+    pub tokens: usize,
+    /// Most bytes the record may take.
+    pub budget: u64,
+}
+
+/// One gibibyte.
+pub const DEFAULT_BUDGET: u64 = 1 << 30;
+
+/// A trace that cannot be made.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum TraceError {
+    /// The record would be larger than allowed.
+    #[error(
+        "this trace would take {bytes} bytes ({} MiB) and the budget is {budget} bytes ({} MiB): \
+         ask for fewer layers, fewer probes or a shorter text (h, the hidden state, is the largest), or raise the budget",
+        bytes >> 20, budget >> 20
+    )]
+    OverBudget {
+        /// Bytes the record would take.
+        bytes: u128,
+        /// Bytes allowed.
+        budget: u64,
+    },
+    /// A layer the model does not have.
+    #[error("there is no layer {layer}: this model has layers 0 to {last}", last = layers.saturating_sub(1))]
+    NoSuchLayer {
+        /// The layer asked for.
+        layer: usize,
+        /// How many there are.
+        layers: usize,
+    },
+}
+
+impl TracePlan {
+    /// The places to record, in the order of the pass.
+    pub fn sites(&self) -> Vec<Site> {
+        let of_model = self.probes.iter().filter(|p| !p.is_per_layer()).map(|&p| Site::model(p));
+        let of_layers = self.layers.iter().flat_map(|&layer| {
+            self.probes.iter().filter(|p| p.is_per_layer()).map(move |&p| Site::layer(layer, p))
+        });
+        of_model.chain(of_layers).collect()
+    }
+
+    /// Bytes the record will take.
+    pub fn bytes(&self, config: &Config) -> u128 {
+        let elements = |site: &Site| site.probe.shape(config, self.tokens).iter().map(|&n| n as u128).product::<u128>();
+        self.sites().iter().map(elements).sum::<u128>() * size_of::<f32>() as u128
+    }
+
+    /// Checks layers and budget.
+    ///
+    /// # Errors
+    /// When a layer does not exist, or the record would be over the budget.
+    pub fn check(&self, config: &Config) -> Result<(), TraceError> {
+        if let Some(&layer) = self.layers.iter().find(|&&layer| layer >= config.n_layers) {
+            return Err(TraceError::NoSuchLayer { layer, layers: config.n_layers });
+        }
+        let bytes = self.bytes(config);
+        if bytes > u128::from(self.budget) {
+            return Err(TraceError::OverBudget { bytes, budget: self.budget });
+        }
+        Ok(())
+    }
+}
+
+/// The values a pass left behind, by place; each array holds the tokens that passed.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Trace {
+    values: BTreeMap<Site, ArrayD<f32>>,
+}
+
+impl Trace {
+    /// The value at a place, if it was asked for.
+    pub fn get(&self, site: Site) -> Option<&ArrayD<f32>> {
+        self.values.get(&site)
+    }
+
+    /// All places and values.
+    pub fn iter(&self) -> impl Iterator<Item = (Site, &ArrayD<f32>)> {
+        self.values.iter().map(|(&site, value)| (site, value))
+    }
+}
+
+/// Records what a plan asks for, chunk after chunk, into arrays allocated once.
+pub struct TraceTap {
+    trace: Trace,
+    filled: BTreeMap<Site, usize>,
+}
+
+impl TraceTap {
+    /// Checks the plan, then allocates.
+    ///
+    /// # Errors
+    /// As [`TracePlan::check`].
+    pub fn new(plan: &TracePlan, config: &Config) -> Result<Self, TraceError> {
+        plan.check(config)?;
+        let allocate = |site: Site| (site, ArrayD::zeros(IxDyn(&site.probe.shape(config, plan.tokens))));
+        Ok(Self { trace: Trace { values: plan.sites().into_iter().map(allocate).collect() }, filled: BTreeMap::new() })
+    }
+
+    /// The record; tokens that never passed are cut off.
+    pub fn finish(mut self) -> Trace {
+        for (site, value) in &mut self.trace.values {
+            let filled = self.filled.get(site).copied().unwrap_or(0);
+            if filled < value.len_of(Axis(0)) {
+                *value = value.slice_axis(Axis(0), Slice::from(..filled)).to_owned();
+            }
+        }
+        self.trace
+    }
+}
+
+impl Tap for TraceTap {
+    fn wants(&self, site: Site) -> bool {
+        self.trace.values.contains_key(&site)
+    }
+
+    fn record(&mut self, site: Site, value: ArrayViewD<'_, f32>) {
+        let Some(whole) = self.trace.values.get_mut(&site) else { return };
+        let start = self.filled.entry(site).or_default();
+        let end = (*start + value.len_of(Axis(0))).min(whole.len_of(Axis(0)));
+        let rows = Slice::from(..end - *start);
+        whole.slice_axis_mut(Axis(0), Slice::from(*start..end)).assign(&value.slice_axis(Axis(0), rows));
+        *start = end;
+    }
+}

@@ -1,0 +1,474 @@
+//! Checkpoints changed at random, tens of thousands of times: loading ends in a model or an error, never in a panic,
+//! and never takes more memory than the file could need.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::fs;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use mambascope_core::checkpoint::LoadError;
+use mambascope_core::model::{Model, Need};
+use mambascope_core::tokenizer::Tokenizer;
+
+use crate::tiny::{Tiny, fixture, load, tokenizer_json};
+
+/// What one load may hold at any time; the files are smaller than 100 kB.
+const MOST_BYTES: isize = 64 << 20;
+
+/// The system's allocator, counting what each thread holds and its peak.
+struct Counting;
+
+thread_local! {
+    static HELD: Cell<isize> = const { Cell::new(0) };
+    static PEAK: Cell<isize> = const { Cell::new(0) };
+}
+
+fn count(change: isize) {
+    let held = HELD.get() + change;
+    HELD.set(held);
+    PEAK.set(PEAK.get().max(held));
+}
+
+#[expect(
+    unsafe_code,
+    reason = "an allocator is unsafe to implement; this one hands every call on"
+)]
+// SAFETY: every call goes to the system's allocator with the arguments unchanged.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        count(layout.size() as isize);
+        // SAFETY: the caller's promises are those `System` asks for.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        count(-(layout.size() as isize));
+        // SAFETY: as above.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        count(layout.size() as isize);
+        // SAFETY: as above.
+        unsafe { System.alloc_zeroed(layout) }
+    }
+
+    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
+        count(new_size as isize - layout.size() as isize);
+        // SAFETY: as above.
+        unsafe { System.realloc(pointer, layout, new_size) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// Runs `f` and gives its result and the most bytes this thread held on top of those it held before.
+fn peak_of<T>(f: impl FnOnce() -> T) -> (T, isize) {
+    let before = HELD.get();
+    PEAK.set(before);
+    let result = f();
+    (result, PEAK.get() - before)
+}
+
+/// Random numbers that are the same in every run (SplitMix64).
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// Below `n`; 0 when `n` is.
+    fn below(&mut self, n: usize) -> usize {
+        (self.next() % n.max(1) as u64) as usize
+    }
+
+    fn pick<'a>(&mut self, from: &[&'a str]) -> &'a str {
+        from[self.below(from.len())]
+    }
+}
+
+/// Values a parser may trip over, in place of a number.
+const NUMBERS: [&str; 24] = [
+    "0",
+    "1",
+    "2",
+    "3",
+    "7",
+    "8",
+    "15",
+    "16",
+    "17",
+    "63",
+    "64",
+    "4095",
+    "4096",
+    "16777216",
+    "-1",
+    "0.5",
+    "1e300",
+    "4294967295",
+    "4294967296",
+    "9223372036854775807",
+    "18446744073709551615",
+    "99999999999999999999",
+    "null",
+    "\"8\"",
+];
+
+/// Pieces of JSON, in place of anything.
+const PIECES: [&str; 16] = [
+    "{",
+    "}",
+    "[",
+    "]",
+    ",",
+    ":",
+    "\"",
+    "\\",
+    "null",
+    "true",
+    "NaN",
+    "-Infinity",
+    "\"F16\"",
+    "\"BF16\"",
+    "\"I64\"",
+    "\u{0}",
+];
+
+fn flip_bits(bytes: &mut [u8], random: &mut Random) {
+    for _ in 0..=random.below(4) {
+        let at = random.below(bytes.len());
+        bytes[at] ^= 1 << random.below(8);
+    }
+}
+
+fn change_length(bytes: &mut Vec<u8>, random: &mut Random) {
+    match random.below(4) {
+        0 => bytes.resize(bytes.len() + 1 + random.below(64), random.next() as u8),
+        1 => bytes.truncate(random.below(16)),
+        _ => bytes.truncate(random.below(bytes.len())),
+    }
+}
+
+/// Copies a stretch over another place, inserts it there, or cuts it out.
+fn splice(bytes: &mut Vec<u8>, random: &mut Random) {
+    let start = random.below(bytes.len());
+    let end = (start + 1 + random.below(200)).min(bytes.len());
+    let at = random.below(bytes.len());
+    let stretch = bytes[start..end].to_vec();
+    match random.below(3) {
+        0 => drop(bytes.splice(at..(at + stretch.len()).min(bytes.len()), stretch)),
+        1 => drop(bytes.splice(at..at, stretch)),
+        _ => drop(bytes.drain(start..end)),
+    }
+}
+
+/// Replaces a number of a JSON text, or puts a piece of JSON somewhere in it.
+fn edit_json(text: &str, random: &mut Random) -> String {
+    let bytes = text.as_bytes();
+    let starts_number = |&i: &usize| {
+        bytes[i].is_ascii_digit() && !i.checked_sub(1).is_some_and(|j| bytes[j].is_ascii_digit())
+    };
+    let numbers: Vec<usize> = (0..bytes.len()).filter(starts_number).collect();
+    if random.below(4) > 0 && !numbers.is_empty() {
+        let start = numbers[random.below(numbers.len())];
+        let digits = bytes[start..]
+            .iter()
+            .take_while(|byte| byte.is_ascii_digit())
+            .count();
+        return [
+            &text[..start],
+            random.pick(&NUMBERS),
+            &text[start + digits..],
+        ]
+        .concat();
+    }
+    let boundary = |i: usize| {
+        (0..=i)
+            .rev()
+            .find(|&i| text.is_char_boundary(i))
+            .unwrap_or(0)
+    };
+    let start = boundary(random.below(text.len()));
+    let end = boundary((start + random.below(6)).min(text.len())).max(start);
+    [&text[..start], random.pick(&PIECES), &text[end..]].concat()
+}
+
+/// The header of a weight file and what is behind it.
+fn halves(weights: &[u8]) -> (&str, &[u8]) {
+    let length = u64::from_le_bytes(weights[..8].try_into().unwrap()) as usize;
+    (
+        std::str::from_utf8(&weights[8..8 + length]).unwrap(),
+        &weights[8 + length..],
+    )
+}
+
+fn edit_header(weights: &[u8], random: &mut Random) -> Vec<u8> {
+    let (header, data) = halves(weights);
+    let mut header = header.to_owned();
+    for _ in 0..=random.below(3) {
+        header = edit_json(&header, random);
+    }
+    [
+        &(header.len() as u64).to_le_bytes(),
+        header.as_bytes(),
+        data,
+    ]
+    .concat()
+}
+
+fn lie_about_length(weights: &mut [u8], random: &mut Random) {
+    let truth = u64::from_le_bytes(weights[..8].try_into().unwrap());
+    let lies = [
+        0,
+        1,
+        truth - 1,
+        truth + 1,
+        weights.len() as u64,
+        100_000_000,
+        100_000_001,
+        1 << 40,
+        u64::MAX,
+        random.next(),
+    ];
+    weights[..8].copy_from_slice(&lies[random.below(lies.len())].to_le_bytes());
+}
+
+/// Loads with a watch on panics and memory.
+fn load_watched(config: &str, weights: &[u8], tokenizer: Option<&str>) -> Option<Model> {
+    let (result, peak) =
+        peak_of(|| catch_unwind(AssertUnwindSafe(|| load(config, weights, tokenizer))));
+    assert!(peak < MOST_BYTES, "{peak} bytes for {config}");
+    assert!(result.is_ok(), "a panic, for {config}");
+    match result.unwrap() {
+        Ok(model) => Some(model),
+        Err(error) => {
+            assert_readable(&error);
+            None
+        }
+    }
+}
+
+fn assert_readable(error: &LoadError) {
+    let message = error.to_string();
+    assert!(message.len() > 20 && message.len() < 4000, "{message}");
+}
+
+/// Whatever loads must be whole: each tensor of the configuration, in its shape, with its elements.
+fn assert_consistent(model: &Model) {
+    let config = &model.config;
+    let specs = config.family.entry().tensors(config);
+    let pair = usize::from(model.head.is_some()) + 1;
+    let mut wanted: Vec<_> = specs
+        .filter(|spec| spec.need == Need::Required)
+        .map(|spec| spec.shape)
+        .collect();
+    wanted.extend(vec![vec![config.vocab_size, config.d_model]; pair]);
+    let mut found: Vec<_> = model
+        .tensors()
+        .map(|tensor| tensor.shape().to_vec())
+        .collect();
+    wanted.sort();
+    found.sort();
+    assert_eq!(found, wanted);
+    assert_eq!(model.layers.len(), config.n_layers);
+    for tensor in model.tensors() {
+        assert_eq!(tensor.shape().iter().product::<usize>(), tensor.len());
+        assert_eq!(tensor.raw().len(), tensor.len() * tensor.dtype().size());
+        assert_eq!(tensor.as_f32().len(), tensor.len());
+    }
+}
+
+/// A checkpoint to start from.
+struct Whole {
+    config: String,
+    weights: Vec<u8>,
+    tokenizer: String,
+}
+
+impl Whole {
+    fn tiny() -> Self {
+        let tiny = Tiny::new();
+        Self {
+            config: tiny.config.to_string(),
+            weights: tiny.weights(),
+            tokenizer: tokenizer_json(&[]),
+        }
+    }
+
+    fn fixture(name: &str) -> Self {
+        let read = |file: &str| fs::read(fixture(name).join(file)).unwrap();
+        let config = String::from_utf8(read("config.json")).unwrap();
+        Self {
+            config,
+            weights: read("model.safetensors"),
+            tokenizer: tokenizer_json(&[]),
+        }
+    }
+}
+
+/// Loads `whole` `times` times, changed by `change` each time, and gives how often it still loaded.
+fn storm(
+    whole: &Whole,
+    seed: u64,
+    times: usize,
+    change: impl Fn(&mut Whole, &mut Random),
+) -> usize {
+    let mut random = Random(seed);
+    let mut loaded = 0;
+    for _ in 0..times {
+        let Whole {
+            config,
+            weights,
+            tokenizer,
+        } = whole;
+        let mut changed = Whole {
+            config: config.clone(),
+            weights: weights.clone(),
+            tokenizer: tokenizer.clone(),
+        };
+        change(&mut changed, &mut random);
+        if let Some(model) =
+            load_watched(&changed.config, &changed.weights, Some(&changed.tokenizer))
+        {
+            assert_consistent(&model);
+            loaded += 1;
+        }
+    }
+    loaded
+}
+
+#[test]
+fn the_starting_points_load() {
+    for whole in [Whole::tiny(), Whole::fixture("mamba1-tiny")] {
+        assert_eq!(storm(&whole, 0, 1, |_, _| {}), 1);
+    }
+}
+
+#[test]
+fn weights_with_flipped_bits() {
+    let loaded = storm(&Whole::tiny(), 1, 5000, |whole, random| {
+        flip_bits(&mut whole.weights, random)
+    });
+    assert!(
+        loaded > 100,
+        "bits of the data itself are no damage: {loaded}"
+    );
+    storm(&Whole::fixture("mamba1-tiny"), 2, 500, |whole, random| {
+        flip_bits(&mut whole.weights[..2152], random)
+    });
+}
+
+#[test]
+fn headers_with_flipped_bits() {
+    let header = halves(&Whole::tiny().weights).0.len();
+    storm(&Whole::tiny(), 3, 5000, |whole, random| {
+        flip_bits(&mut whole.weights[8..8 + header], random)
+    });
+}
+
+#[test]
+fn weights_cut_or_grown() {
+    let loaded = storm(&Whole::tiny(), 4, 2000, |whole, random| {
+        change_length(&mut whole.weights, random)
+    });
+    assert_eq!(loaded, 0);
+}
+
+#[test]
+fn weights_with_stretches_moved() {
+    storm(&Whole::tiny(), 5, 3000, |whole, random| {
+        splice(&mut whole.weights, random)
+    });
+}
+
+#[test]
+fn headers_with_other_numbers() {
+    storm(&Whole::tiny(), 6, 5000, |whole, random| {
+        whole.weights = edit_header(&whole.weights, random)
+    });
+    storm(&Whole::fixture("mamba1-tiny"), 7, 500, |whole, random| {
+        whole.weights = edit_header(&whole.weights, random)
+    });
+}
+
+#[test]
+fn headers_of_a_length_that_is_a_lie() {
+    let loaded = storm(&Whole::tiny(), 8, 1000, |whole, random| {
+        lie_about_length(&mut whole.weights, random)
+    });
+    assert_eq!(loaded, 0);
+}
+
+#[test]
+fn configurations_with_other_numbers() {
+    let edit = |whole: &mut Whole, random: &mut Random| {
+        for _ in 0..=random.below(3) {
+            whole.config = edit_json(&whole.config, random);
+        }
+    };
+    let loaded = storm(&Whole::tiny(), 9, 5000, edit);
+    assert!(loaded > 100, "some keys do not matter: {loaded}");
+    storm(&Whole::fixture("mamba1-tiny"), 10, 500, edit);
+}
+
+#[test]
+fn configuration_and_header_changed_alike() {
+    // The same edit in both may agree on sizes that the data do not have.
+    storm(&Whole::tiny(), 11, 2000, |whole, random| {
+        let (from, to) = (
+            random.pick(&["8", "16", "4", "3", "2", "1"]),
+            random.pick(&NUMBERS),
+        );
+        whole.config = whole
+            .config
+            .replace(&format!(":{from},"), &format!(":{to},"));
+        let (header, data) = halves(&whole.weights);
+        let header = header
+            .replace(&format!("[{from},"), &format!("[{to},"))
+            .replace(&format!(",{from}]"), &format!(",{to}]"));
+        whole.weights = [
+            &(header.len() as u64).to_le_bytes(),
+            header.as_bytes(),
+            data,
+        ]
+        .concat();
+    });
+}
+
+#[test]
+fn tokenizers_changed_anywhere() {
+    let loaded = storm(&Whole::tiny(), 12, 3000, |whole, random| {
+        for _ in 0..=random.below(3) {
+            whole.tokenizer = edit_json(&whole.tokenizer, random);
+        }
+    });
+    assert!(loaded > 10, "{loaded}");
+}
+
+#[test]
+fn a_changed_tokenizer_never_panics_in_use() {
+    let mut random = Random(13);
+    let json = tokenizer_json(&[("ab", 8), ("abc", 9)])
+        .replace("\"merges\":[]", "\"merges\":[[\"a\",\"b\"],[\"ab\",\"c\"]]");
+    for _ in 0..2000 {
+        let changed = edit_json(&json, &mut random);
+        let (used, peak) = peak_of(|| {
+            catch_unwind(|| {
+                let Ok(tokenizer) = Tokenizer::from_json(&changed) else {
+                    return;
+                };
+                if let Ok(ids) = tokenizer.encode("abc cab é") {
+                    tokenizer.decode(&ids);
+                    ids.into_iter().for_each(|id| drop(tokenizer.readable(id)));
+                }
+            })
+        });
+        assert!(used.is_ok() && peak < MOST_BYTES, "{peak} bytes: {changed}");
+    }
+}
