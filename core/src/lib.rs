@@ -26,10 +26,15 @@
 
 pub mod backend;
 pub mod checkpoint;
+pub mod engine;
+pub mod export;
 pub mod generate;
+pub mod job;
 pub mod model;
 pub mod scan;
 pub mod state;
 pub mod tensor;
 pub mod tokenizer;
 pub mod trace;
+pub mod trace_file;
+pub mod watch;

@@ -333,21 +333,27 @@ fn byte_of_char() -> Vec<Option<u8>> {
 /// Bytes as a reader can tell them apart.
 fn readable_bytes(bytes: &[u8]) -> String {
     let mut text = String::new();
+    let mut broken: Vec<String> = Vec::new();
     for chunk in bytes.utf8_chunks() {
-        chunk
-            .valid()
-            .chars()
-            .for_each(|c| push_visible(&mut text, c));
-        if !chunk.invalid().is_empty() {
-            let hex: Vec<_> = chunk
-                .invalid()
-                .iter()
-                .map(|byte| format!("{byte:02X}"))
-                .collect();
-            text.push_str(&format!("{BYTES_OPEN}{}{BYTES_CLOSE}", hex.join(" ")));
+        if !chunk.valid().is_empty() {
+            push_bytes(&mut text, &mut broken);
+            chunk
+                .valid()
+                .chars()
+                .for_each(|c| push_visible(&mut text, c));
         }
+        broken.extend(chunk.invalid().iter().map(|byte| format!("{byte:02X}")));
     }
+    push_bytes(&mut text, &mut broken);
     text
+}
+
+/// Moves bytes that are no character to the text.
+fn push_bytes(text: &mut String, broken: &mut Vec<String>) {
+    if !broken.is_empty() {
+        text.push_str(&format!("{BYTES_OPEN}{}{BYTES_CLOSE}", broken.join(" ")));
+        broken.clear();
+    }
 }
 
 fn push_visible(text: &mut String, c: char) {

@@ -249,8 +249,8 @@ impl Trace {
     }
 
     /// All places and values.
-    pub fn iter(&self) -> impl Iterator<Item = (Site, &ArrayD<f32>)> {
-        self.values.iter().map(|(&site, value)| (site, value))
+    pub fn into_arrays(self) -> impl Iterator<Item = (Site, ArrayD<f32>)> {
+        self.values.into_iter()
     }
 }
 

@@ -344,6 +344,12 @@ fn storm(
 }
 
 #[test]
+fn the_watch_sees_memory() {
+    let ((), peak) = peak_of(|| drop(std::hint::black_box(vec![1_u8; 1 << 20])));
+    assert!(peak >= 1 << 20, "{peak}");
+}
+
+#[test]
 fn the_starting_points_load() {
     for whole in [Whole::tiny(), Whole::fixture("mamba1-tiny")] {
         assert_eq!(storm(&whole, 0, 1, |_, _| {}), 1);

@@ -168,3 +168,12 @@ pub fn tokenizer_json(extra: &[(&str, u32)]) -> String {
     })
     .to_string()
 }
+
+/// Asserts that loading failed and that the message names all of `needles`.
+#[track_caller]
+pub fn assert_says(result: Result<Model, LoadError>, needles: &[&str]) {
+    let message = result.map(|model| model.name).unwrap_err().to_string();
+    for needle in needles {
+        assert!(message.contains(needle), "{needle:?} is not in: {message}");
+    }
+}

@@ -1,6 +1,6 @@
 //! Where a model runs. A [`Backend`] opens sessions; a [`Session`] carries one text forward.
 
-mod fast;
+pub(crate) mod fast;
 mod naive;
 
 use std::ops::ControlFlow;
@@ -62,6 +62,9 @@ pub trait Session: Send {
 
     /// A snapshot of the state.
     fn state(&self) -> State;
+
+    /// Bytes of the buffers that hold the state, as allocated.
+    fn state_bytes(&self) -> usize;
 
     /// Continues from a snapshot. The scores are those of the next token read.
     ///

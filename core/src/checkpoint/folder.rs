@@ -11,7 +11,9 @@ use serde_json::Value;
 
 use super::assemble::{Ingredients, Stored, assemble};
 use super::error::{LoadError, Problems};
-use super::{CONFIG, TOKENIZER, WEIGHTS, read_config, read_tokenizer, read_weights};
+use super::{
+    CONFIG, TOKENIZER, WEIGHTS, read_config, read_tokenizer, read_weights, without_front_matter,
+};
 use crate::model::{MAX_CONFIG_BYTES, Model, Source};
 use crate::tensor::Bytes;
 use crate::tokenizer::MAX_TOKENIZER_BYTES;
@@ -233,7 +235,7 @@ fn read_card(folder: &Path, warnings: &mut Vec<String>) -> Option<String> {
     for name in CARDS {
         match read_text(&folder.join(name), MAX_CARD_BYTES) {
             Ok(None) => {}
-            Ok(Some(card)) => return Some(card),
+            Ok(Some(card)) => return Some(without_front_matter(&card)),
             Err(problem) => warnings.push(format!("The model card is left out: {problem}")),
         }
     }

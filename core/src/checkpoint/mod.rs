@@ -76,7 +76,7 @@ fn load_in_memory(from: InMemory<'_>) -> Result<Model, LoadError> {
         stored,
         bytes_on_disk,
         tokenizer: tokenizer.flatten(),
-        card: from.card.map(Into::into),
+        card: from.card.map(without_front_matter),
         warnings,
     };
     assemble(ingredients, &|_| {})
@@ -147,4 +147,15 @@ fn read_weights(bytes: Bytes, file: &str) -> Result<BTreeMap<String, Stored>, Lo
         )
     });
     Ok(stored.collect())
+}
+
+/// A model card without the settings for the hub that Hugging Face keeps at its top, between two lines `---`.
+fn without_front_matter(card: &str) -> String {
+    let text = card.replace("\r\n", "\n");
+    let body = text
+        .strip_prefix("---\n")
+        .and_then(|rest| rest.split_once("\n---\n"));
+    body.map_or(text.as_str(), |(_, body)| body)
+        .trim_start()
+        .into()
 }

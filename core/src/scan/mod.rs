@@ -18,7 +18,7 @@ use ndarray::{Array2, ArrayView1, ArrayView2, ArrayView3};
 use thiserror::Error;
 
 pub use real::{Real, sigmoid, silu, softplus};
-pub use sequential::{scan_step, sequential};
+pub use sequential::sequential;
 
 /// B or C of a scan.
 #[derive(Clone, Copy, Debug)]

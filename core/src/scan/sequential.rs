@@ -45,16 +45,3 @@ pub fn sequential<T: Real>(
     }
     Ok(ScanOutput { y_ld, last_dn: h_dn })
 }
-
-/// One token of the state's update alone, from the Δ a block has computed: h ← exp(ΔA)·h + Δ·B·u.
-///
-/// Replays a recorded layer's states: `h_dn` `[d·n]` row-major, `delta_d` and `u_d` `[d]`, `a_dn` `[d·n]`, `b_n` `[n]`.
-pub fn scan_step(h_dn: &mut [f32], delta_d: &[f32], u_d: &[f32], a_dn: &[f32], b_n: &[f32]) {
-    let d_state = b_n.len();
-    let rows = h_dn.chunks_exact_mut(d_state).zip(a_dn.chunks_exact(d_state));
-    for ((h_n, a_n), (&delta, &u)) in rows.zip(delta_d.iter().zip(u_d)) {
-        for ((h, &a), &b) in h_n.iter_mut().zip(a_n).zip(b_n) {
-            *h = (delta * a).exp() * *h + delta * b * u;
-        }
-    }
-}

@@ -80,7 +80,7 @@ pub(super) fn activate_delta(values: &mut [f32]) {
 }
 
 /// Σ a·b.
-pub(super) fn dot(a: &[f32], b: &[f32]) -> f32 {
+pub(crate) fn dot(a: &[f32], b: &[f32]) -> f32 {
     struct Op<'a>(&'a [f32], &'a [f32]);
     impl WithSimd for Op<'_> {
         type Output = f32;
@@ -128,6 +128,29 @@ pub(super) fn multiply_add(y: &mut [f32], a: &[f32], b: &[f32]) {
         }
     }
     Arch::new().dispatch(Op(y, a, b));
+}
+
+/// Mean over channels and slots of exp(Δ·A): the share of the state one token leaves in place. `delta_d` `[d]`, `a_nd` `[n·d]`.
+pub(crate) fn mean_decay(delta_d: &[f32], a_nd: &[f32]) -> f32 {
+    struct Op<'a>(&'a [f32], &'a [f32]);
+    impl WithSimd for Op<'_> {
+        type Output = f32;
+        #[inline(always)]
+        fn with_simd<S: Simd>(self, simd: S) -> f32 {
+            let (delta, delta_tail) = S::as_simd_f32s(self.0);
+            let mut sum = simd.splat_f32s(0.0);
+            let mut rest = 0.0;
+            for a_d in self.1.chunks_exact(self.0.len()) {
+                let (a, a_tail) = S::as_simd_f32s(a_d);
+                for (delta, a) in delta.iter().zip(a) {
+                    sum = simd.add_f32s(sum, exp(simd, simd.mul_f32s(*delta, *a)));
+                }
+                rest += delta_tail.iter().zip(a_tail).map(|(delta, a)| (delta * a).exp()).sum::<f32>();
+            }
+            simd.reduce_sum_f32s(sum) + rest
+        }
+    }
+    Arch::new().dispatch(Op(delta_d, a_nd)) / a_nd.len() as f32
 }
 
 #[cfg(test)]

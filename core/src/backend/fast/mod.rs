@@ -14,7 +14,8 @@ use std::sync::Arc;
 use ndarray::{Array2, Axis};
 
 use self::math::activate_delta;
-use self::scan::{Channels, Coefficient, scan_channels};
+pub(crate) use self::math::{dot, mean_decay};
+pub(crate) use self::scan::{Channels, Coefficient, scan_channels};
 use self::session::FastSession;
 use super::{Backend, BackendError, Session};
 use crate::model::Model;

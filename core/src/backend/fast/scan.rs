@@ -15,7 +15,7 @@ const TASK_CHANNELS: usize = 64;
 
 /// B or C as the kernel reads them.
 #[derive(Clone, Copy)]
-pub(super) enum Coefficient<'a> {
+pub(crate) enum Coefficient<'a> {
     /// `[l, n]`: the same for all channels.
     PerToken(ArrayView2<'a, f32>),
     /// `[n, d]`: the same for all tokens.
@@ -42,12 +42,12 @@ impl<'a> Coefficient<'a> {
 
 /// What the recurrence reads: Δ is final (bias and softplus done), A transposed to `[n, d]`.
 #[derive(Clone, Copy)]
-pub(super) struct Channels<'a> {
-    pub(super) u_ld: ArrayView2<'a, f32>,
-    pub(super) delta_ld: ArrayView2<'a, f32>,
-    pub(super) a_nd: ArrayView2<'a, f32>,
-    pub(super) b: Coefficient<'a>,
-    pub(super) c: Coefficient<'a>,
+pub(crate) struct Channels<'a> {
+    pub(crate) u_ld: ArrayView2<'a, f32>,
+    pub(crate) delta_ld: ArrayView2<'a, f32>,
+    pub(crate) a_nd: ArrayView2<'a, f32>,
+    pub(crate) b: Coefficient<'a>,
+    pub(crate) c: Coefficient<'a>,
 }
 
 impl<'a> Channels<'a> {
@@ -64,7 +64,7 @@ impl<'a> Channels<'a> {
 }
 
 /// y[l,d] = Σ_n C·h with h ← exp(ΔA)·h + Δ·B·u, from and into `h_nd`; `h_ldn`, where given, takes every state on the way.
-pub(super) fn scan_channels(
+pub(crate) fn scan_channels(
     input: &Channels<'_>,
     mut h_nd: ArrayViewMut2<'_, f32>,
     mut y_ld: ArrayViewMut2<'_, f32>,

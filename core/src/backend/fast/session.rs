@@ -99,6 +99,10 @@ impl Session for FastSession {
         State { position: self.position, layers: self.blocks.iter().map(layer).collect() }
     }
 
+    fn state_bytes(&self) -> usize {
+        self.blocks.iter().map(|block| (block.window_kd.len() + block.h_nd.len()) * size_of::<f32>()).sum()
+    }
+
     fn set_state(&mut self, state: &State) -> Result<(), BackendError> {
         state.check(&self.model.config)?;
         let d_inner = self.model.config.mamba.d_inner;

@@ -121,6 +121,10 @@ impl<T: Real> Session for NaiveSession<T> {
         State { position: self.position, layers: self.layers.iter().map(layer).collect() }
     }
 
+    fn state_bytes(&self) -> usize {
+        self.layers.iter().map(|state| (state.conv_dk.len() + state.ssm_dn.len()) * size_of::<T>()).sum()
+    }
+
     fn set_state(&mut self, state: &State) -> Result<(), BackendError> {
         state.check(&self.model.config)?;
         self.position = state.position;
