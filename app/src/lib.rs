@@ -1,1 +1,4 @@
-//! placeholder
+//! The Mambascope program: its window and its commands. Nothing numeric happens here.
+
+pub mod backends;
+pub mod window;

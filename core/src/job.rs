@@ -45,7 +45,7 @@ pub enum Job {
         /// Whose tokenizer.
         model: ModelRef,
         /// The text; ids in decimal when the model has no tokenizer.
-        text: String,
+        text: Arc<str>,
     },
     /// Write a table.
     SaveText {

@@ -20,6 +20,7 @@ impl ReadingGuide {
     pub fn show(&mut self, ui: &mut Ui) {
         /// About eighty characters of body text.
         const LINE_WIDTH: f32 = 620.0;
+        ui.spacing_mut().extra_text_line_spacing = 4.0;
         ui.set_max_width(LINE_WIDTH.min(ui.available_width()));
         CommonMarkViewer::new().show(ui, &mut self.cache, TEXT);
     }

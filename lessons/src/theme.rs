@@ -4,8 +4,8 @@
 //! roles of the theme in force, [`apply`] teaches egui the same colours once at start-up.
 
 use egui::{
-    Color32, CornerRadius, FontFamily, FontId, Margin, Shadow, Stroke, Style, TextStyle, Theme,
-    Visuals, style::HandleShape, style::ScrollStyle, style::WidgetVisuals, vec2,
+    Color32, CornerRadius, FontDefinitions, FontFamily, FontId, Margin, Shadow, Stroke, Style,
+    TextStyle, Theme, Visuals, style::HandleShape, style::ScrollStyle, style::WidgetVisuals, vec2,
 };
 
 /// The colours of one theme, by what they are for.
@@ -140,7 +140,7 @@ pub static DARK: Palette = Palette {
 };
 
 /// Text for backgrounds too bright for [`PALE_INK`].
-const DARK_INK: Color32 = Color32::from_rgb(0x0d, 0x12, 0x15);
+const DARK_INK: Color32 = Color32::from_rgb(0x00, 0x00, 0x00);
 /// Text for backgrounds too dark for [`DARK_INK`].
 const PALE_INK: Color32 = Color32::from_rgb(0xff, 0xff, 0xff);
 
@@ -170,21 +170,49 @@ fn luminance(colour: Color32) -> f32 {
     0.2126 * linear.r() + 0.7152 * linear.g() + 0.0722 * linear.b()
 }
 
-/// Give both the light and the dark style of `ctx` our colours, sizes and distances.
+/// Give both the light and the dark style of `ctx` our fonts, colours, sizes and distances.
 ///
 /// Call it once, when the window is made. Which of the two is in force stays the user's choice.
 pub fn apply(ctx: &egui::Context) {
-    ctx.style_mut_of(Theme::Light, |style| restyle(style, Visuals::light(), &LIGHT));
+    ctx.set_fonts(fonts());
+    ctx.style_mut_of(Theme::Light, |style| {
+        restyle(style, Visuals::light(), &LIGHT)
+    });
     ctx.style_mut_of(Theme::Dark, |style| restyle(style, Visuals::dark(), &DARK));
+}
+
+/// egui's fonts, with the wide repertoire of its monospace face (arrows, norms, ↵) behind the others.
+fn fonts() -> FontDefinitions {
+    let mut fonts = FontDefinitions::default();
+    let monospace = fonts.families.get(&FontFamily::Monospace).cloned();
+    let proportional = fonts.families.entry(FontFamily::Proportional).or_default();
+    for face in monospace.into_iter().flatten() {
+        if !proportional.contains(&face) {
+            proportional.push(face);
+        }
+    }
+    fonts
 }
 
 fn restyle(style: &mut Style, base: Visuals, palette: &Palette) {
     style.text_styles = [
-        (TextStyle::Small, FontId::new(12.0, FontFamily::Proportional)),
+        (
+            TextStyle::Small,
+            FontId::new(12.0, FontFamily::Proportional),
+        ),
         (TextStyle::Body, FontId::new(14.0, FontFamily::Proportional)),
-        (TextStyle::Button, FontId::new(14.0, FontFamily::Proportional)),
-        (TextStyle::Heading, FontId::new(20.0, FontFamily::Proportional)),
-        (TextStyle::Monospace, FontId::new(13.0, FontFamily::Monospace)),
+        (
+            TextStyle::Button,
+            FontId::new(14.0, FontFamily::Proportional),
+        ),
+        (
+            TextStyle::Heading,
+            FontId::new(20.0, FontFamily::Proportional),
+        ),
+        (
+            TextStyle::Monospace,
+            FontId::new(13.0, FontFamily::Monospace),
+        ),
     ]
     .into();
     let spacing = &mut style.spacing;
@@ -307,7 +335,10 @@ mod tests {
     fn there_is_readable_ink_for_any_grey_and_any_viridis() {
         let greys = (0..=255).map(Color32::from_gray);
         for background in greys.chain(VIRIDIS) {
-            assert!(contrast(ink_on(background), background) >= 4.4, "{background:?}");
+            assert!(
+                contrast(ink_on(background), background) >= 4.5,
+                "{background:?}"
+            );
         }
     }
 

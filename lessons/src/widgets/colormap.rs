@@ -175,7 +175,13 @@ impl Scale {
     /// The same question for many values, with the logarithms of the ends taken once.
     pub fn placer(&self) -> Placer {
         let log = self.kind == ScaleKind::Log;
-        let end = |value: f32| f64::from(if log { value.max(LOG_FLOOR).ln() } else { value });
+        let end = |value: f32| {
+            f64::from(if log {
+                value.max(LOG_FLOOR).ln()
+            } else {
+                value
+            })
+        };
         // In f64, so that a range such as -3e38..3e38 does not overflow.
         let (lo, hi) = (end(self.lo), end(self.hi));
         let per_value = if hi > lo { 1.0 / (hi - lo) } else { 0.0 };
@@ -197,7 +203,7 @@ impl Scale {
         if !(self.lo.is_finite() && self.hi.is_finite()) || most == 0 {
             return Vec::new();
         }
-        if !(self.hi > self.lo) {
+        if self.hi <= self.lo {
             return vec![Tick::at(0.5, number(self.lo))];
         }
         let decades = f64::from(self.hi).log10() - f64::from(self.lo).log10();
@@ -224,9 +230,9 @@ impl Scale {
     }
 
     fn log_ticks(&self, most: usize) -> Vec<Tick> {
-        let first = (f64::from(self.lo).log10() - 1e-6).floor() as i32;
-        let last = (f64::from(self.hi).log10() + 1e-6).ceil() as i32;
-        let decades = usize::try_from(last - first).unwrap_or(1).max(1);
+        let (lo, hi) = (f64::from(self.lo), f64::from(self.hi));
+        let (first, last) = (lo.log10().floor() as i32, hi.log10().ceil() as i32);
+        let decades = ((hi.log10() - lo.log10()).round() as usize).max(1);
         let every = i32::try_from(decades.div_ceil(most)).unwrap_or(1).max(1);
         // Few decades leave room for the marks between the powers of ten.
         let mantissas: &[f64] = match most / decades {
@@ -234,7 +240,6 @@ impl Scale {
             3..=5 => &[1.0, 3.0],
             _ => &[1.0, 2.0, 5.0],
         };
-        let (lo, hi) = (f64::from(self.lo), f64::from(self.hi));
         (first..=last)
             .filter(|power| power.rem_euclid(every) == 0)
             .flat_map(|power| mantissas.iter().map(move |m| m * 10f64.powi(power)))
@@ -265,7 +270,11 @@ impl Placer {
         if self.per_value == 0.0 {
             return Some(0.5);
         }
-        let x = if self.log { value.max(LOG_FLOOR).ln() } else { value };
+        let x = if self.log {
+            value.max(LOG_FLOOR).ln()
+        } else {
+            value
+        };
         Some(((f64::from(x) - self.lo) * self.per_value).clamp(0.0, 1.0) as f32)
     }
 }
@@ -300,8 +309,12 @@ pub(crate) fn round_step(raw: f64) -> f64 {
 
 /// A multiple of `step` with just the decimals the step calls for.
 fn stepped(value: f64, step: f64) -> String {
-    let value = if value.abs() < step * 1e-6 { 0.0 } else { value };
-    if step >= 1e5 || step < 1e-4 {
+    let value = if value.abs() < step * 1e-6 {
+        0.0
+    } else {
+        value
+    };
+    if !(1e-4..1e5).contains(&step) {
         return number(value as f32);
     }
     let decimals = (-step.log10()).ceil().max(0.0) as usize;
@@ -357,7 +370,12 @@ mod tests {
     #[test]
     fn viridis_only_gets_brighter() {
         let brightness: Vec<f32> = (0..=100)
-            .map(|i| contrast(Colormap::Viridis.color(i as f32 / 100.0, &LIGHT), Color32::BLACK))
+            .map(|i| {
+                contrast(
+                    Colormap::Viridis.color(i as f32 / 100.0, &LIGHT),
+                    Color32::BLACK,
+                )
+            })
             .collect();
         assert!(brightness.is_sorted(), "{brightness:?}");
     }
@@ -430,9 +448,15 @@ mod tests {
     #[test]
     fn fitting_skips_what_cannot_be_placed() {
         let values = [f32::NAN, -1.0, 0.0, 0.01, 4.0, f32::INFINITY];
-        assert_eq!(Scale::fit(values, ScaleKind::Linear), Scale::linear(-1.0, 4.0));
+        assert_eq!(
+            Scale::fit(values, ScaleKind::Linear),
+            Scale::linear(-1.0, 4.0)
+        );
         assert_eq!(Scale::fit(values, ScaleKind::Log), Scale::log(0.01, 4.0));
-        assert_eq!(Scale::fit(values, ScaleKind::Symmetric), Scale::symmetric(4.0));
+        assert_eq!(
+            Scale::fit(values, ScaleKind::Symmetric),
+            Scale::symmetric(4.0)
+        );
         assert_eq!(Scale::fit([], ScaleKind::Linear), Scale::linear(0.0, 1.0));
     }
 
@@ -446,7 +470,10 @@ mod tests {
             labels(&Scale::symmetric(3.0).ticks(6)),
             ["\u{2212}3", "\u{2212}2", "\u{2212}1", "0", "1", "2", "3"]
         );
-        assert_eq!(labels(&Scale::log(1e-3, 10.0).ticks(5)), ["0.001", "0.01", "0.1", "1", "10"]);
+        assert_eq!(
+            labels(&Scale::log(1e-3, 10.0).ticks(5)),
+            ["0.001", "0.01", "0.1", "1", "10"]
+        );
         assert_eq!(labels(&Scale::linear(7.0, 7.0).ticks(5)), ["7"]);
         for most in 1..9 {
             let ticks = Scale::linear(-0.37, 12.9).ticks(most);

@@ -18,7 +18,9 @@ pub fn visible_token(text: &str) -> Cow<'_, str> {
     let inner_end = text.trim_end_matches(' ').len();
     let plain = inner_start == 0
         && inner_end == text.len()
-        && !text.chars().any(|c| c.is_control() || c == char::REPLACEMENT_CHARACTER);
+        && !text
+            .chars()
+            .any(|c| c.is_control() || c == char::REPLACEMENT_CHARACTER);
     if plain {
         return Cow::Borrowed(text);
     }

@@ -84,32 +84,24 @@ impl<'a> Grid<'a> {
 
     /// One value for each pair of bins, in rows: the one of greatest magnitude, or NaN if any is.
     pub(super) fn pooled(&self, rows: Bins, cols: Bins) -> Vec<f32> {
+        /// Columns visited together where they, not the rows, are contiguous in memory: what one
+        /// of them brings into the cache is still there when its next row comes up.
+        const BLOCK: usize = 16;
         let mut pooled = vec![0.0; rows.count * cols.count];
-        let down = Sweep {
-            bins: rows,
-            len: self.rows,
-            stride: self.row_stride,
-            stride_out: cols.count,
-        };
-        let across = Sweep {
-            bins: cols,
-            len: self.cols,
-            stride: self.col_stride,
-            stride_out: 1,
-        };
-        // The inner loop goes along the values that lie closer together in memory.
-        let (outer, inner) = if self.col_stride <= self.row_stride {
-            (down, across)
+        let all_cols = cols.all(self.cols);
+        let col_bins: Vec<usize> = all_cols.clone().map(|col| cols.of(col)).collect();
+        let block = if self.col_stride <= self.row_stride {
+            col_bins.len().max(1)
         } else {
-            (across, down)
+            BLOCK
         };
-        for i in 0..outer.bins.count {
-            for a in outer.bins.cells(i, outer.len) {
-                for j in 0..inner.bins.count {
-                    let slot = &mut pooled[i * outer.stride_out + j * inner.stride_out];
-                    for b in inner.bins.cells(j, inner.len) {
-                        *slot = louder(*slot, self.at(a * outer.stride + b * inner.stride));
-                    }
+        for (nth, bins) in col_bins.chunks(block).enumerate() {
+            let first = all_cols.start + nth * block;
+            for row in rows.all(self.rows) {
+                let line = &mut pooled[rows.of(row) * cols.count..][..cols.count];
+                let start = row * self.row_stride + first * self.col_stride;
+                for (i, bin) in bins.iter().enumerate() {
+                    line[*bin] = louder(line[*bin], self.at(start + i * self.col_stride));
                 }
             }
         }
@@ -129,15 +121,6 @@ impl<'a> Grid<'a> {
         }
         best
     }
-}
-
-/// One of the two directions in which [`Grid::pooled`] walks.
-#[derive(Clone, Copy)]
-struct Sweep {
-    bins: Bins,
-    len: usize,
-    stride: usize,
-    stride_out: usize,
 }
 
 fn louder(kept: f32, next: f32) -> f32 {
@@ -174,6 +157,11 @@ impl Bins {
     pub fn cells(&self, index: usize, len: usize) -> Range<usize> {
         let start = self.first + index * self.size;
         start.min(len)..(start + self.size).min(len)
+    }
+
+    /// The cells of all bins.
+    fn all(&self, len: usize) -> Range<usize> {
+        self.first.min(len)..(self.first + self.count * self.size).min(len)
     }
 
     /// The bin a cell is in.

@@ -5,14 +5,15 @@ mod export;
 mod grid;
 mod layout;
 mod paint;
+mod raster;
 mod texture;
 mod view;
 
 use egui::accesskit::Role;
 use egui::containers::menu::MenuButton;
 use egui::{
-    AsIdSalt, Button, ColorImage, CursorIcon, EventFilter, Id, IdSalt, Key, PopupAnchor, Rect,
-    Response, Sense, Tooltip, Ui, UiBuilder, Vec2, WidgetInfo, vec2,
+    AsIdSalt, Button, CursorIcon, EventFilter, Id, IdSalt, Key, PopupAnchor, Rect, Response, Sense,
+    Tooltip, Ui, UiBuilder, Vec2, WidgetInfo, vec2,
 };
 
 pub use export::png;
@@ -96,6 +97,8 @@ pub struct Heatmap<'a> {
     empty: &'a str,
     height: f32,
     scroll_zooms: bool,
+    /// Whether there is someone to open the menu; a picture goes without it.
+    on_screen: bool,
 }
 
 impl<'a> Heatmap<'a> {
@@ -118,6 +121,7 @@ impl<'a> Heatmap<'a> {
             empty: "Nothing to show yet.",
             height: 240.0,
             scroll_zooms: true,
+            on_screen: true,
         }
     }
 
@@ -261,7 +265,11 @@ impl<'a> Heatmap<'a> {
         paint::empty(self, ui, outer);
         let enabled = ui.is_enabled();
         response.widget_info(|| {
-            WidgetInfo::labeled(Role::Image, enabled, format!("{}: {}", self.title, self.empty))
+            WidgetInfo::labeled(
+                Role::Image,
+                enabled,
+                format!("{}: {}", self.title, self.empty),
+            )
         });
         HeatmapResponse {
             clicked: None,
@@ -373,11 +381,13 @@ impl<'a> Heatmap<'a> {
     ) -> Option<Choice> {
         let mut chosen = None;
         response.context_menu(|ui| chosen = Choice::menu(ui, zoomed));
-        if let Some(title) = title {
+        if let Some(title) = title.filter(|_| self.on_screen) {
             let place = paint::menu_place(title);
             let mut corner = ui.new_child(UiBuilder::new().id_salt(response.id).max_rect(place));
             corner.spacing_mut().button_padding = Vec2::ZERO;
-            let dots = Button::new("").frame_when_inactive(false).min_size(place.size());
+            let dots = Button::new("")
+                .frame_when_inactive(false)
+                .min_size(place.size());
             let (button, _) = MenuButton::from_button(dots).ui(&mut corner, |ui| {
                 chosen = chosen.or(Choice::menu(ui, zoomed));
             });

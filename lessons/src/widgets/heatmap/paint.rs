@@ -235,7 +235,10 @@ impl Canvas<'_> {
             frame(Rect::from_x_y_ranges(x_range, map.y_range()));
             if map.x_range().contains(x_range.center()) {
                 let tip = pos2(x_range.center(), map.top() - 1.0);
-                self.arrow(painter, [tip, tip + vec2(-4.5, -6.0), tip + vec2(4.5, -6.0)]);
+                self.arrow(
+                    painter,
+                    [tip, tip + vec2(-4.5, -6.0), tip + vec2(4.5, -6.0)],
+                );
             }
         }
         if let Some(row) = self.map.selected_row.filter(|row| *row < rows) {
@@ -283,12 +286,14 @@ impl Canvas<'_> {
     fn row_texts(&self, painter: &Painter, font: &FontId) {
         let (part, height) = (self.projection.rows, self.layout.map.height());
         if let Some(room) = self.layout.row_labels {
-            for row in marks(part, height, LABEL_PITCH, self.map.rows.label.is_some()) {
+            let chosen = self.map.selected_row;
+            let named = self.map.rows.label.is_some();
+            for row in marks(part, height, LABEL_PITCH, named, chosen) {
                 let y = self.projection.y(row as f64 + 0.5);
-                let text = self.map.rows.label(row);
-                let galley = line(painter, text, font, self.palette.weak_text, room.width());
+                let ink = self.label_ink(chosen == Some(row));
+                let galley = line(painter, self.map.rows.label(row), font, ink, room.width());
                 let place = Align2::RIGHT_CENTER.anchor_size(pos2(room.right(), y), galley.size());
-                painter.galley(place.min, galley, self.palette.weak_text);
+                painter.galley(place.min, galley, ink);
                 let notch = room.right() + 2.0..=self.layout.map.left() - 1.0;
                 painter.hline(notch, y, Stroke::new(1.0, self.palette.border));
             }
@@ -296,6 +301,14 @@ impl Canvas<'_> {
         if let Some(room) = self.layout.row_name {
             let centre = pos2(room.left() + 7.0, room.center().y);
             self.upright_name(painter, font, self.map.rows.name, room, centre);
+        }
+    }
+
+    fn label_ink(&self, chosen: bool) -> Color32 {
+        if chosen {
+            self.palette.accent
+        } else {
+            self.palette.weak_text
         }
     }
 
@@ -307,7 +320,6 @@ impl Canvas<'_> {
 
     fn col_texts(&self, painter: &Painter, font: &FontId) {
         let map = self.layout.map;
-        let ink = self.palette.weak_text;
         if let Some(room) = self.layout.col_labels {
             let (len, custom) = (self.map.grid.cols(), self.map.cols.label.is_some());
             let widest = widest(&self.map.cols, len, painter, font);
@@ -317,8 +329,10 @@ impl Canvas<'_> {
             } else {
                 widest + LABEL_GAP
             };
-            for col in marks(self.projection.cols, map.width(), pitch, custom) {
+            let (part, chosen) = (self.projection.cols, self.map.selected_col);
+            for col in marks(part, map.width(), pitch, custom, chosen) {
                 let x = self.projection.x(col as f64 + 0.5);
+                let ink = self.label_ink(chosen == Some(col));
                 let limit = if upright { room.height() } else { pitch };
                 let galley = line(painter, self.map.cols.label(col), font, ink, limit);
                 let top = pos2(x, room.top());
@@ -355,7 +369,10 @@ impl Canvas<'_> {
                 let galley = line(painter, tick.label, font, ink, room.width() + 1.0);
                 // Labels at the very ends stay beside the bar.
                 let half = galley.size().y / 2.0 - 2.0;
-                let y = y.clamp(bar.top() + half, (bar.bottom() - half).max(bar.top() + half));
+                let y = y.clamp(
+                    bar.top() + half,
+                    (bar.bottom() - half).max(bar.top() + half),
+                );
                 let place = Align2::LEFT_CENTER.anchor_size(pos2(room.left(), y), galley.size());
                 painter.galley(place.min, galley, ink);
             }
@@ -376,13 +393,24 @@ fn turned(galley: Arc<Galley>, at: Pos2, anchor: Align2, ink: Color32) -> TextSh
 /// The cells of a part to label, so that neighbours are at least `pitch` points apart.
 ///
 /// Indices go in round steps; names, where no step is rounder than another, as densely as fits.
-fn marks(part: Part, length: f32, pitch: f32, named: bool) -> impl Iterator<Item = usize> {
+/// A `chosen` cell gets its label in any case, and takes the place of those too near.
+fn marks(
+    part: Part,
+    length: f32,
+    pitch: f32,
+    named: bool,
+    chosen: Option<usize>,
+) -> impl Iterator<Item = usize> {
     let least = f64::from(pitch) * part.span / f64::from(length.max(1.0));
     let step = if named { least } else { round_step(least) };
     let step = step.ceil().max(1.0) as usize;
     let first = (part.start - 0.5).ceil().max(0.0) as usize;
     let end = (part.end() - 0.5).ceil().max(0.0) as usize;
-    (first.next_multiple_of(step)..end).step_by(step)
+    let chosen = chosen.filter(|cell| (first..end).contains(cell));
+    (first.next_multiple_of(step)..end)
+        .step_by(step)
+        .filter(move |cell| chosen.is_none_or(|c| c.abs_diff(*cell) as f64 >= least))
+        .chain(chosen)
 }
 
 #[cfg(test)]
@@ -390,7 +418,7 @@ mod tests {
     use super::*;
 
     fn marked(start: f64, span: f64, pitch: f32, named: bool) -> Vec<usize> {
-        marks(Part { start, span }, 100.0, pitch, named).collect()
+        marks(Part { start, span }, 100.0, pitch, named, None).collect()
     }
 
     #[test]
@@ -404,6 +432,18 @@ mod tests {
     fn names_are_marked_as_densely_as_fits() {
         assert_eq!(marked(0.0, 16.0, 18.0, true), [0, 3, 6, 9, 12, 15]);
         assert_eq!(marked(2.0, 3.0, 18.0, true), [2, 3, 4]);
+    }
+
+    #[test]
+    fn the_chosen_cell_is_marked_in_any_case() {
+        let part = Part {
+            start: 0.0,
+            span: 16.0,
+        };
+        let chosen = |cell| marks(part, 100.0, 18.0, false, Some(cell)).collect::<Vec<_>>();
+        assert_eq!(chosen(6), [0, 10, 15, 6]);
+        assert_eq!(chosen(10), [0, 5, 15, 10]);
+        assert_eq!(chosen(99), [0, 5, 10, 15]);
     }
 
     #[test]

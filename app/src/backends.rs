@@ -1,0 +1,31 @@
+//! Which backends there are, and why some cannot be used.
+
+use mambascope_core::backend::{Backend, BackendError, FastBackend, NaiveBackend};
+
+/// A row of the backend menu.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BackendChoice {
+    /// Name as on the command line.
+    pub name: &'static str,
+    /// Name for a person.
+    pub title: &'static str,
+    /// Why it cannot be used, a sentence.
+    pub unavailable: Option<String>,
+}
+
+/// All backends in display order.
+pub fn choices() -> Vec<BackendChoice> {
+    vec![
+        BackendChoice { name: "fast", title: "fast CPU", unavailable: None },
+        BackendChoice { name: "naive", title: "naive CPU", unavailable: None },
+        BackendChoice { name: "cuda", title: "CUDA", unavailable: Some("not here".to_owned()) },
+    ]
+}
+
+/// The backends that can be used; 0 threads means one for each core.
+///
+/// # Errors
+/// When the system refuses the threads.
+pub fn available(threads: usize) -> Result<Vec<Box<dyn Backend>>, BackendError> {
+    Ok(vec![Box::new(FastBackend::new(threads)?), Box::new(NaiveBackend::default())])
+}

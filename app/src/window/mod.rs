@@ -1,0 +1,377 @@
+//! The window: pages, the engine behind them, files that come and go. Nothing is computed here.
+
+mod files;
+mod scope;
+mod settings;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use egui::{Align, Context, Frame, Layout, Panel, RichText, Ui, ViewportBuilder};
+use mambascope_core::engine::Engine;
+use mambascope_core::job::{Answer, Job, Workshop};
+use mambascope_core::model::Model;
+use mambascope_lessons::reading_guide::ReadingGuide;
+use mambascope_lessons::theme::{self, Palette};
+
+use self::files::{AskPath, Asked};
+use self::scope::ScopePage;
+pub use self::settings::{ChannelOrder, Page, Reading, ScopeSettings, Settings};
+use crate::backends::{self, BackendChoice};
+
+/// The slot in which models are loaded.
+const MODEL: &str = "model";
+/// The slot in which files are written.
+const SAVE: &str = "save";
+
+/// Opens the window and stays until it is closed.
+pub fn open(model: Option<PathBuf>) -> ExitCode {
+    let options = eframe::NativeOptions {
+        viewport: ViewportBuilder::default()
+            .with_app_id("mambascope")
+            .with_title("Mambascope")
+            .with_inner_size([1280.0, 800.0])
+            .with_min_inner_size([720.0, 480.0]),
+        ..Default::default()
+    };
+    let run = eframe::run_native(
+        "mambascope",
+        options,
+        Box::new(|creation| {
+            let mut settings: Settings =
+                creation.storage.and_then(|storage| eframe::get_value(storage, eframe::APP_KEY)).unwrap_or_default();
+            if let Some(model) = model {
+                settings.model = Some(model);
+            }
+            Ok(Box::new(Window::new(&creation.egui_ctx, settings)?))
+        }),
+    );
+    match run {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("mambascope: the window could not be opened: {error}. The commands run, trace, check and bench work without one.");
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// The colours of the theme in force.
+fn palette(ui: &Ui) -> &'static Palette {
+    theme::palette(ui.visuals())
+}
+
+/// What a page may ask of the window around it.
+enum Request {
+    /// Ask which model to open.
+    AskModel,
+    /// Open this folder.
+    Open(PathBuf),
+    /// Open the model compiled into the program.
+    OpenEmbedded,
+    /// Ask where to, then write what `job` makes of the path.
+    Save { name: String, ending: &'static str, job: Box<dyn FnOnce(PathBuf) -> Job> },
+    /// Show the model card.
+    ShowCard,
+}
+
+/// A file on its way: where to is being asked.
+struct Saving {
+    ask: AskPath,
+    job: Box<dyn FnOnce(PathBuf) -> Job>,
+}
+
+/// The whole window.
+pub struct Window {
+    engine: Engine,
+    backends: Vec<BackendChoice>,
+    settings: Settings,
+    /// The model to show; the embedded one when absent.
+    load: Job,
+    /// Whether the last load failed and that has been said.
+    load_failed: bool,
+    model: Option<Arc<Model>>,
+    scope: ScopePage,
+    guide: ReadingGuide,
+    opening: Option<AskPath>,
+    saving: Option<Saving>,
+    /// The last file being written, until its answer has been read.
+    written: Option<Job>,
+    notice: Option<Notice>,
+    card: Option<egui_commonmark::CommonMarkCache>,
+}
+
+/// A line at the foot of the window about something that has just happened.
+struct Notice {
+    text: String,
+    is_error: bool,
+}
+
+impl Window {
+    /// A window with these settings.
+    ///
+    /// # Errors
+    /// When the system refuses the threads that compute.
+    pub fn new(ctx: &Context, settings: Settings) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
+        theme::apply(ctx);
+        ctx.set_theme(settings.theme);
+        let wake = ctx.clone();
+        let engine = Engine::start(Workshop::new(backends::available(0)?), move || wake.request_repaint())?;
+        let load = settings.model.clone().map_or(Job::LoadEmbedded, Job::Load);
+        Ok(Self {
+            scope: ScopePage::new(&settings),
+            engine,
+            backends: backends::choices(),
+            settings,
+            load,
+            load_failed: false,
+            model: None,
+            guide: ReadingGuide::default(),
+            opening: None,
+            saving: None,
+            written: None,
+            notice: None,
+            card: None,
+        })
+    }
+
+    /// Draws everything. Called for every frame.
+    pub fn show(&mut self, ui: &mut Ui) {
+        self.take_model();
+        self.take_dropped(ui.ctx());
+        self.take_written(ui.ctx());
+        self.top_bar(ui);
+        self.notice_bar(ui);
+        let mut requests = Vec::new();
+        match self.settings.page {
+            Page::Scope => {
+                let mut around = scope::Around {
+                    engine: &self.engine,
+                    backends: &self.backends,
+                    model: self.model.as_ref(),
+                    loading: self.engine.reply(MODEL),
+                    hide_timings: self.settings.hide_timings,
+                    recent: &self.settings.recent,
+                    requests: &mut requests,
+                };
+                self.scope.show(ui, &mut self.settings.scope, &mut around);
+            }
+            Page::Guide => self.guide_page(ui),
+        }
+        for request in requests {
+            self.serve(request);
+        }
+        self.dialogs(ui.ctx());
+    }
+
+    /// Whether nothing is being computed: the pictures are final.
+    pub fn is_idle(&self) -> bool {
+        !self.engine.is_busy() && self.scope.is_settled()
+    }
+
+    /// The settings as they are now, to be kept.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// The Scope page, for what only a test wants to do without a pointer.
+    pub fn scope_mut(&mut self) -> &mut ScopePage {
+        &mut self.scope
+    }
+
+    fn take_model(&mut self) {
+        let reply = self.engine.ask(MODEL, self.load.clone());
+        if reply.busy {
+            return;
+        }
+        if let Some(error) = reply.error {
+            if !std::mem::replace(&mut self.load_failed, true) {
+                let text = match &self.load {
+                    Job::Load(path) => format!("{}: {error}", path.display()),
+                    _ => error.to_string(),
+                };
+                self.notice = Some(Notice { text, is_error: true });
+            }
+            // Without any model there would be nothing to look at.
+            if self.model.is_none() {
+                self.load = Job::LoadEmbedded;
+            }
+            return;
+        }
+        if let Some(Answer::Model(model)) = reply.answer
+            && self.model.as_ref().is_none_or(|open| !Arc::ptr_eq(open, &model))
+        {
+            self.settings.model = folder(&model);
+            if let Some(path) = folder(&model) {
+                self.settings.remember(path);
+            }
+            self.card = None;
+            self.scope.model_changed(&model, &mut self.settings.scope);
+            self.model = Some(model);
+        }
+    }
+
+    fn take_dropped(&mut self, ctx: &Context) {
+        let dropped = ctx.input(|input| input.raw.dropped_files.iter().find_map(|file| Some(file.path().to_owned()).filter(|path| !path.as_os_str().is_empty())));
+        if let Some(path) = dropped {
+            self.serve(Request::Open(path));
+        }
+    }
+
+    /// Says what became of the last file.
+    fn take_written(&mut self, ctx: &Context) {
+        let Some(job) = &self.written else { return };
+        let reply = self.engine.ask(SAVE, job.clone());
+        if reply.busy {
+            return;
+        }
+        self.written = None;
+        self.notice = match (reply.error, reply.answer) {
+            (Some(error), _) => Some(Notice { text: error.to_string(), is_error: true }),
+            (None, Some(Answer::Saved(path, bytes))) => {
+                Some(Notice { text: format!("Saved {} ({}).", path.display(), scope::bytes_text(bytes)), is_error: false })
+            }
+            _ => None,
+        };
+        self.engine.forget(SAVE);
+        ctx.request_repaint();
+    }
+
+    fn serve(&mut self, request: Request) {
+        match request {
+            Request::AskModel => {
+                let path = self.settings.model.as_ref().map_or_else(String::new, |path| path.display().to_string());
+                self.opening = Some(AskPath::open(path));
+            }
+            Request::Open(path) => self.load(Job::Load(path)),
+            Request::OpenEmbedded => self.load(Job::LoadEmbedded),
+            Request::Save { name, ending, job } => {
+                self.saving = Some(Saving { ask: AskPath::save(&files::save_folder(), name, ending), job });
+            }
+            Request::ShowCard => self.card = Some(egui_commonmark::CommonMarkCache::default()),
+        }
+    }
+
+    fn load(&mut self, load: Job) {
+        self.notice = None;
+        self.load_failed = false;
+        self.load = load;
+        self.engine.allow_again(MODEL);
+    }
+
+    fn top_bar(&mut self, ui: &mut Ui) {
+        Panel::top("pages").show(ui, |ui| {
+            ui.horizontal(|ui| {
+                ui.label(RichText::new("Mambascope").strong().size(16.0));
+                ui.add_space(12.0);
+                for page in Page::ALL {
+                    ui.selectable_value(&mut self.settings.page, page, page.title());
+                }
+                ui.with_layout(Layout::right_to_left(Align::Center), |ui| self.theme_menu(ui));
+            });
+        });
+    }
+
+    fn theme_menu(&mut self, ui: &mut Ui) {
+        let before = self.settings.theme;
+        ui.menu_button("Theme", |ui| {
+            for (theme, name) in [
+                (egui::ThemePreference::System, "As the system"),
+                (egui::ThemePreference::Light, "Light"),
+                (egui::ThemePreference::Dark, "Dark"),
+            ] {
+                ui.radio_value(&mut self.settings.theme, theme, name);
+            }
+            ui.separator();
+            ui.checkbox(&mut self.settings.autoplay, "Write when the window opens");
+        });
+        if self.settings.theme != before {
+            ui.ctx().set_theme(self.settings.theme);
+        }
+    }
+
+    fn notice_bar(&mut self, ui: &mut Ui) {
+        let Some(notice) = &self.notice else { return };
+        let colour = if notice.is_error { palette(ui).error } else { palette(ui).text };
+        let mut close = false;
+        Panel::bottom("notice").show(ui, |ui| {
+            ui.horizontal_wrapped(|ui| {
+                close = ui.button("Close").clicked();
+                ui.colored_label(colour, &notice.text);
+            });
+        });
+        if close {
+            self.notice = None;
+        }
+    }
+
+    fn guide_page(&mut self, ui: &mut Ui) {
+        egui::CentralPanel::default().show(ui, |ui| {
+            egui::ScrollArea::vertical().auto_shrink(false).show(ui, |ui| {
+                ui.vertical_centered(|ui| {
+                    ui.add_space(16.0);
+                    self.guide.show(ui);
+                });
+            });
+        });
+    }
+
+    fn dialogs(&mut self, ctx: &Context) {
+        if let Some(ask) = &mut self.opening {
+            match ask.show(ctx) {
+                Asked::Open => {}
+                Asked::Closed => self.opening = None,
+                Asked::Path(path) => {
+                    self.opening = None;
+                    self.serve(Request::Open(path));
+                }
+            }
+        }
+        if let Some(saving) = &mut self.saving {
+            let asked = saving.ask.show(ctx);
+            if matches!(asked, Asked::Open) {
+                return;
+            }
+            if let (Some(saving), Asked::Path(path)) = (self.saving.take(), asked) {
+                self.written = Some((saving.job)(path));
+            }
+        }
+        self.card_window(ctx);
+    }
+
+    fn card_window(&mut self, ctx: &Context) {
+        let Some(cache) = &mut self.card else { return };
+        let card = self.model.as_ref().and_then(|model| model.card.clone());
+        let modal = egui::Modal::new(egui::Id::unique("model card")).show(ctx, |ui| {
+            let room = ui.ctx().content_rect().size() - egui::vec2(96.0, 160.0);
+            ui.set_width(room.x.min(760.0));
+            egui::ScrollArea::vertical().max_height(room.y).auto_shrink([false, true]).show(ui, |ui| {
+                let text = card.as_deref().unwrap_or("This model's folder has no MODEL_CARD.md or README.md.");
+                egui_commonmark::CommonMarkViewer::new().show(ui, cache, text);
+            });
+            ui.add_space(8.0);
+            ui.button("Close").clicked()
+        });
+        if modal.inner || modal.should_close() {
+            self.card = None;
+        }
+    }
+}
+
+impl eframe::App for Window {
+    fn ui(&mut self, ui: &mut Ui, _frame: &mut eframe::Frame) {
+        Frame::new().fill(palette(ui).bg).show(ui, |ui| self.show(ui));
+    }
+
+    fn save(&mut self, storage: &mut dyn eframe::Storage) {
+        eframe::set_value(storage, eframe::APP_KEY, &self.settings);
+    }
+}
+
+/// The folder a model came from.
+fn folder(model: &Model) -> Option<PathBuf> {
+    match &model.source {
+        mambascope_core::model::Source::Folder(path) => Some(path.clone()),
+        _ => None,
+    }
+}

@@ -1,0 +1,294 @@
+//! The Scope page: a model writes, and everything that moves inside it is on the screen.
+
+mod controls;
+mod model_bar;
+mod panels;
+mod pictures;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use egui::{CentralPanel, Key, Panel, ScrollArea, Ui};
+use mambascope_core::engine::{Engine, Reply};
+use mambascope_core::generate::Finish;
+use mambascope_core::job::{Answer, Job, ModelRef};
+use mambascope_core::model::Model;
+use mambascope_core::watch::{WatchJob, Watched};
+
+use self::pictures::Pictures;
+use super::{Request, ScopeSettings, Settings};
+use crate::backends::BackendChoice;
+
+pub use self::model_bar::bytes_text;
+
+/// Prompts that show something, for the embedded model's taste.
+pub const EXAMPLES: [&str; 5] = [
+    "It was a cold and rainy evening when Mr. Holt came down to the harbour, and",
+    "\"You do not understand me,\" said Elizabeth. \"I never",
+    "The old house stood at the end of the lane. In the first room there was a table, in the second a bed, and in the third",
+    "river stone, garden letter, window money, garden letter, river",
+    "CHAPTER I.\n\nIn the year 1815",
+];
+
+/// The slot in which the text is written.
+const WATCH: &str = "watch";
+/// The slot in which the prompt becomes ids.
+const PROMPT: &str = "prompt";
+
+/// What the window lends to the page for a frame.
+pub(super) struct Around<'a> {
+    pub(super) engine: &'a Engine,
+    pub(super) backends: &'a [BackendChoice],
+    pub(super) model: Option<&'a Arc<Model>>,
+    pub(super) loading: Reply,
+    pub(super) hide_timings: bool,
+    pub(super) recent: &'a [PathBuf],
+    pub(super) requests: &'a mut Vec<Request>,
+}
+
+/// What is going on with the text.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Motion {
+    /// Nothing moves by itself.
+    Still,
+    /// The selection walks along the text, and the text grows when it reaches the end. Seconds since the last step.
+    Playing(f64),
+    /// Stopped by the reader before it was done; nothing is asked until they go on.
+    Halted,
+}
+
+/// The page.
+pub struct ScopePage {
+    /// The prompt in force; what is typed takes its place when something is started.
+    prompt: Option<Arc<str>>,
+    /// How many tokens are to be written by now.
+    goal: usize,
+    /// The token looked at; the last one when absent.
+    selected: Option<usize>,
+    motion: Motion,
+    watched: Option<Arc<Watched>>,
+    reply: Reply,
+    prompt_reply: Reply,
+    pictures: Pictures,
+    autoplay: bool,
+    settled: bool,
+}
+
+impl ScopePage {
+    pub(super) fn new(settings: &Settings) -> Self {
+        Self {
+            prompt: None,
+            goal: 0,
+            selected: None,
+            motion: Motion::Still,
+            watched: None,
+            reply: Reply::default(),
+            prompt_reply: Reply::default(),
+            pictures: Pictures::default(),
+            autoplay: settings.autoplay,
+            settled: false,
+        }
+    }
+
+    /// Whether what is drawn is what was last asked for, and nothing moves by itself.
+    pub fn is_settled(&self) -> bool {
+        self.settled
+    }
+
+    /// Starts over with another model.
+    pub(super) fn model_changed(&mut self, model: &Model, settings: &mut ScopeSettings) {
+        settings.layer = settings.layer.min(model.config.n_layers - 1);
+        self.watched = None;
+        self.goal = 0;
+        self.selected = None;
+        self.pictures = Pictures::default();
+        self.prompt = Some(settings.prompt.as_str().into());
+        self.motion = if std::mem::take(&mut self.autoplay) { Motion::Playing(0.0) } else { Motion::Still };
+    }
+
+    pub(super) fn show(&mut self, ui: &mut Ui, settings: &mut ScopeSettings, around: &mut Around<'_>) {
+        self.ask(settings, around);
+        self.keys(ui, settings, around);
+        self.advance(ui, settings);
+        Panel::top("model").show(ui, |ui| self.model_bar(ui, settings, around));
+        Panel::left("controls").resizable(true).default_size(320.0).size_range(260.0..=560.0).show(ui, |ui| {
+            ScrollArea::vertical().auto_shrink(false).show(ui, |ui| self.controls(ui, settings, around));
+        });
+        CentralPanel::default().show(ui, |ui| self.pictures(ui, settings, around));
+    }
+
+    /// Derives the jobs from the state of the page and takes what answers there are.
+    fn ask(&mut self, settings: &ScopeSettings, around: &Around<'_>) {
+        let (Some(model), Some(prompt)) = (around.model, &self.prompt) else { return };
+        let tokenize = Job::Tokenize { model: ModelRef(Arc::clone(model)), text: Arc::clone(prompt) };
+        self.prompt_reply = around.engine.ask(PROMPT, tokenize);
+        if self.prompt_reply.busy || self.prompt_reply.error.is_some() {
+            return;
+        }
+        let Some(Answer::Ids(ids)) = &self.prompt_reply.answer else { return };
+        self.reply = if self.motion == Motion::Halted {
+            around.engine.reply(WATCH)
+        } else {
+            let job = self.watch_job(settings, model, ids);
+            around.engine.ask(WATCH, Job::Watch(job))
+        };
+        if let Some(Answer::Watched(watched)) = &self.reply.answer
+            && self.watched.as_ref().is_none_or(|seen| !Arc::ptr_eq(seen, watched))
+        {
+            self.watched = Some(Arc::clone(watched));
+        }
+        self.settled = !self.reply.busy && !matches!(self.motion, Motion::Playing(_));
+    }
+
+    fn watch_job(&self, settings: &ScopeSettings, model: &Arc<Model>, prompt: &Arc<[u32]>) -> WatchJob {
+        WatchJob {
+            model: ModelRef(Arc::clone(model)),
+            backend: settings.backend.clone(),
+            prompt: Arc::clone(prompt),
+            write: self.goal,
+            sampling: settings.sampling,
+            layer: settings.layer,
+            token: self.selected,
+            window: WatchJob::affordable_window(&model.config, settings.window),
+        }
+    }
+
+    /// Tokens written so far.
+    fn written(&self) -> usize {
+        self.watched.as_ref().map_or(0, |watched| watched.ids.len() - watched.prompt_len)
+    }
+
+    /// Whether the text cannot go on by itself.
+    fn is_at_end(&self, settings: &ScopeSettings) -> bool {
+        let ended = self.watched.as_ref().is_some_and(|watched| watched.finish == Some(Finish::EndOfText));
+        ended || self.written() >= settings.limit
+    }
+
+    /// Takes over the typed prompt, and starts the text anew if it or the model's text had ended.
+    fn take_prompt(&mut self, settings: &ScopeSettings, around: &Around<'_>) {
+        let changed = self.prompt.as_deref() != Some(settings.prompt.as_str());
+        if changed {
+            self.prompt = Some(settings.prompt.as_str().into());
+            self.restart();
+        }
+        if self.motion == Motion::Halted {
+            self.motion = Motion::Still;
+            around.engine.allow_again(WATCH);
+        }
+    }
+
+    fn restart(&mut self) {
+        self.goal = 0;
+        self.selected = None;
+    }
+
+    /// Writes to the limit at full speed.
+    pub(super) fn run(&mut self, settings: &ScopeSettings, around: &Around<'_>) {
+        self.take_prompt(settings, around);
+        if self.is_at_end(settings) && self.goal >= settings.limit {
+            self.restart();
+        }
+        self.motion = Motion::Still;
+        self.selected = None;
+        self.goal = settings.limit;
+    }
+
+    /// Writes one token, or walks to the next one.
+    fn step(&mut self, settings: &ScopeSettings, around: &Around<'_>) {
+        self.take_prompt(settings, around);
+        self.motion = Motion::Still;
+        self.walk(settings);
+    }
+
+    fn toggle_play(&mut self, settings: &ScopeSettings, around: &Around<'_>) {
+        if matches!(self.motion, Motion::Playing(_)) {
+            self.motion = Motion::Still;
+            return;
+        }
+        self.take_prompt(settings, around);
+        let last = self.watched.as_ref().map_or(0, |watched| watched.end().saturating_sub(1));
+        if self.is_at_end(settings) && self.selected.is_none_or(|token| token >= last) {
+            self.selected = self.watched.as_ref().map(|watched| watched.first);
+        }
+        self.motion = Motion::Playing(0.0);
+    }
+
+    /// Stops what runs; what has been written stays.
+    fn cancel(&mut self, around: &Around<'_>) {
+        around.engine.cancel(WATCH);
+        self.goal = self.written();
+        self.motion = Motion::Halted;
+    }
+
+    /// One step of the selection; at the end, one token more. False when there is nowhere to go.
+    fn walk(&mut self, settings: &ScopeSettings) -> bool {
+        let last = self.watched.as_ref().map_or(0, |watched| watched.end().saturating_sub(1));
+        if let Some(token) = self.selected.filter(|&token| token < last) {
+            self.selected = Some(token + 1);
+            return true;
+        }
+        if self.is_at_end(settings) {
+            return false;
+        }
+        self.selected = None;
+        self.goal = self.written() + 1;
+        true
+    }
+
+    /// Moves the text along while it plays; asks for a frame only when the next step is due.
+    fn advance(&mut self, ui: &Ui, settings: &ScopeSettings) {
+        let Motion::Playing(waited) = self.motion else { return };
+        let pause = 1.0 / f64::from(settings.speed.max(0.1));
+        let waited = waited + f64::from(ui.input(|input| input.stable_dt)).min(pause);
+        if self.reply.busy || self.watched.is_none() {
+            // The engine's answer wakes the window.
+            self.motion = Motion::Playing(waited.min(pause));
+        } else if waited >= pause {
+            self.motion = if self.walk(settings) { Motion::Playing(waited - pause) } else { Motion::Still };
+            ui.request_repaint();
+        } else {
+            self.motion = Motion::Playing(waited);
+            ui.request_repaint_after(std::time::Duration::from_secs_f64(pause - waited));
+        }
+        if self.prompt_reply.error.is_some() || self.reply.error.is_some() {
+            self.motion = Motion::Still;
+        }
+    }
+
+    /// Space plays, arrows walk, unless something that wants the keys has the focus.
+    fn keys(&mut self, ui: &Ui, settings: &ScopeSettings, around: &Around<'_>) {
+        if ui.memory(|memory| memory.focused().is_some()) {
+            return;
+        }
+        let pressed = |key| ui.input(|input| input.modifiers.is_none() && input.key_pressed(key));
+        if pressed(Key::Space) {
+            self.toggle_play(settings, around);
+        }
+        let Some(watched) = &self.watched else { return };
+        if watched.records.is_empty() {
+            return;
+        }
+        let (first, last) = (watched.first, watched.end() - 1);
+        let at = self.selected.unwrap_or(last);
+        let target = [(Key::ArrowLeft, at.saturating_sub(1)), (Key::ArrowRight, at + 1), (Key::Home, first), (Key::End, last)];
+        if let Some((_, token)) = target.into_iter().find(|(key, _)| pressed(*key)) {
+            self.select(token.clamp(first, last));
+        }
+    }
+
+    /// Looks at one token; the last one means following the text.
+    fn select(&mut self, token: usize) {
+        let last = self.watched.as_ref().map_or(0, |watched| watched.end().saturating_sub(1));
+        self.selected = (token < last).then_some(token);
+        if matches!(self.motion, Motion::Playing(_)) {
+            self.motion = Motion::Still;
+        }
+    }
+
+    /// The position of the token looked at.
+    fn focus(&self) -> Option<usize> {
+        let watched = self.watched.as_ref()?;
+        let last = watched.end().checked_sub(1)?;
+        Some(self.selected.unwrap_or(last).clamp(watched.first, last))
+    }
+}

@@ -1,0 +1,161 @@
+//! The line about the model: what it is, how large, where it runs, and which other could be opened.
+
+use egui::{RichText, Ui};
+use mambascope_core::model::{Model, Source};
+
+use super::{Around, ScopePage};
+use crate::window::{Request, ScopeSettings, palette};
+
+impl ScopePage {
+    pub(super) fn model_bar(&mut self, ui: &mut Ui, settings: &mut ScopeSettings, around: &mut Around<'_>) {
+        ui.horizontal_wrapped(|ui| {
+            open_menu(ui, around);
+            let Some(model) = around.model else {
+                ui.label("loading the model…");
+                return;
+            };
+            backend_menu(ui, settings, around);
+            ui.label(RichText::new(&model.name).strong()).on_hover_text(source_text(model));
+            for fact in facts(model) {
+                ui.label(RichText::new("·").color(palette(ui).weak_text));
+                ui.label(&fact.text).on_hover_text(fact.meaning);
+            }
+            if let Some(watched) = &self.watched {
+                ui.label(RichText::new("·").color(palette(ui).weak_text));
+                ui.label(format!("state {}", bytes_text(watched.state_bytes as u64))).on_hover_text(
+                    "Bytes of the buffers that hold the recurrent state of this text, all layers together. They do not grow with the text.",
+                );
+            }
+            if ui.button("Model card").clicked() {
+                around.requests.push(Request::ShowCard);
+            }
+            warnings(ui, model);
+        });
+        if around.loading.busy && around.model.is_some() {
+            progress(ui, &around.loading, "loading the model");
+        }
+    }
+}
+
+/// A bar for a job on its way.
+pub(super) fn progress(ui: &mut Ui, reply: &mambascope_core::engine::Reply, otherwise: &str) {
+    let (what, share) = match reply.progress {
+        Some((what, done, total)) if total > 0 => (format!("{what}: {done} of {total}"), done as f32 / total as f32),
+        _ => (format!("{otherwise}…"), 0.0),
+    };
+    ui.add(egui::ProgressBar::new(share).text(what).desired_height(18.0));
+}
+
+fn open_menu(ui: &mut Ui, around: &mut Around<'_>) {
+    ui.menu_button("Open", |ui| {
+        if ui.button("Open a folder…").clicked() {
+            around.requests.push(Request::AskModel);
+        }
+        if ui.button("Embedded model (novel-mamba-3m)").clicked() {
+            around.requests.push(Request::OpenEmbedded);
+        }
+        if !around.recent.is_empty() {
+            ui.separator();
+            ui.label(RichText::new("Opened before").color(palette(ui).weak_text));
+        }
+        for path in around.recent {
+            let name = path.file_name().map_or_else(|| path.display().to_string(), |name| name.display().to_string());
+            if ui.button(name).on_hover_text(path.display().to_string()).clicked() {
+                around.requests.push(Request::Open(path.clone()));
+            }
+        }
+        ui.separator();
+        ui.label(RichText::new("Or drop a folder on the window.").color(palette(ui).weak_text));
+    });
+}
+
+fn backend_menu(ui: &mut Ui, settings: &mut ScopeSettings, around: &Around<'_>) {
+    let current = around.backends.iter().find(|choice| choice.name == settings.backend);
+    let title = current.map_or(settings.backend.as_str(), |choice| choice.title);
+    ui.menu_button(format!("Runs on: {title}"), |ui| {
+        ui.set_min_width(300.0);
+        for choice in around.backends {
+            ui.add_enabled_ui(choice.unavailable.is_none(), |ui| {
+                if ui.radio(settings.backend == choice.name, choice.title).clicked() {
+                    choice.name.clone_into(&mut settings.backend);
+                }
+            });
+            if let Some(reason) = &choice.unavailable {
+                ui.label(RichText::new(reason).small().color(palette(ui).weak_text));
+            }
+        }
+    });
+}
+
+struct Fact {
+    text: String,
+    meaning: &'static str,
+}
+
+fn facts(model: &Model) -> Vec<Fact> {
+    let (config, dims) = (&model.config, &model.config.mamba);
+    let dtypes: Vec<_> = model.dtypes().iter().map(|dtype| dtype.name()).collect();
+    vec![
+        Fact { text: config.family.entry().title.to_owned(), meaning: "The family of the model." },
+        Fact {
+            text: format!("{} layers × {}", config.n_layers, config.d_model),
+            meaning: "Blocks, and the width of the residual stream between them.",
+        },
+        Fact {
+            text: format!("{} channels × {} slots", dims.d_inner, dims.d_state),
+            meaning: "The hidden state of one layer: inner channels, and slots each of them has.",
+        },
+        Fact { text: format!("{} parameters", count_text(model.parameters())), meaning: "Weights, a tied head counted once." },
+        Fact { text: dtypes.join(" + "), meaning: "Number formats of the weights; the computation is in f32." },
+        Fact { text: format!("{} on disk", bytes_text(model.bytes_on_disk)), meaning: "Bytes of the weight files." },
+    ]
+}
+
+fn warnings(ui: &mut Ui, model: &Model) {
+    if model.warnings.is_empty() {
+        return;
+    }
+    let count = model.warnings.len();
+    let text = if count == 1 { "1 note".to_owned() } else { format!("{count} notes") };
+    let label = RichText::new(text).color(palette(ui).warning);
+    ui.menu_button(label, |ui| {
+        ui.set_max_width(520.0);
+        for warning in &model.warnings {
+            ui.label(warning);
+        }
+    });
+}
+
+fn source_text(model: &Model) -> String {
+    match &model.source {
+        Source::Embedded => "Compiled into this program.".to_owned(),
+        Source::Folder(path) => path.display().to_string(),
+        Source::Memory => "Built in memory.".to_owned(),
+    }
+}
+
+/// "3.15 M", "129 M": three digits that matter.
+fn count_text(count: usize) -> String {
+    let count = count as f64;
+    match count {
+        c if c >= 1e9 => format!("{:.2} G", c / 1e9),
+        c if c >= 1e8 => format!("{:.0} M", c / 1e6),
+        c if c >= 1e6 => format!("{:.2} M", c / 1e6),
+        c => format!("{:.1} k", c / 1e3),
+    }
+}
+
+/// Bytes for a person: "240 KiB", "6.1 MiB".
+pub fn bytes_text(bytes: u64) -> String {
+    const UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];
+    if bytes < 1024 {
+        return format!("{bytes} B");
+    }
+    let mut value = bytes as f64 / 1024.0;
+    let mut unit = 0;
+    while value >= 1024.0 && unit + 1 < UNITS.len() {
+        value /= 1024.0;
+        unit += 1;
+    }
+    if value < 10.0 { format!("{value:.1} {}", UNITS[unit]) } else { format!("{value:.0} {}", UNITS[unit]) }
+}

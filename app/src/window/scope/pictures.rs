@@ -1,0 +1,310 @@
+//! What the panels draw, laid out once for each change of the data: a frame only slices it.
+
+use std::sync::Arc;
+
+use mambascope_core::model::Model;
+use mambascope_core::watch::{LayerRecord, Reading as Readings, TokenRecord, Watched};
+
+use mambascope_lessons::widgets::Scale;
+
+use crate::window::{ChannelOrder, Reading, ScopeSettings};
+
+/// Bars of the half-life histogram for each factor of ten.
+const BARS_PER_DECADE: f64 = 8.0;
+
+/// Matrices and vectors of what is on the screen.
+pub(super) struct Pictures {
+    /// Changes whenever the matrices do.
+    pub(super) version: u64,
+    made_from: Option<Key>,
+    /// Readable text of every token of the text, prompt and all.
+    pub(super) texts: Vec<String>,
+    text_ids: Vec<u32>,
+    /// The ribbon's reading, one a record.
+    pub(super) ribbon: Vec<f32>,
+    /// The overview's reading, `[layers · tokens]`.
+    pub(super) overview: Vec<f32>,
+    /// Δ of the layer, `[channels · tokens]`, rows in `channels`' order.
+    pub(super) delta: Vec<f32>,
+    /// The colours of Δ.
+    pub(super) delta_scale: Scale,
+    /// Which channel each row of Δ is.
+    pub(super) channels: Vec<usize>,
+    /// B of the layer, `[slots · tokens]`.
+    pub(super) b: Vec<f32>,
+    /// C of the layer, `[slots · tokens]`.
+    pub(super) c: Vec<f32>,
+    /// ‖h[·, n]‖ over time, one line a slot: (token, norm).
+    pub(super) norms: Vec<Vec<[f64; 2]>>,
+    /// A of the layer, `[d · n]`, and which layer that is.
+    a: Option<(usize, Vec<f32>)>,
+    /// Largest |h| worth a colour of its own, over what has been looked at.
+    pub(super) h_most: f32,
+    half_life: Option<(usize, usize, Histogram)>,
+}
+
+/// What the matrices were made from.
+#[derive(Clone)]
+struct Key {
+    watched: Arc<Watched>,
+    layer: usize,
+    reading: Reading,
+    all_layers: bool,
+    order: ChannelOrder,
+}
+
+impl PartialEq for Key {
+    fn eq(&self, other: &Self) -> bool {
+        let settings = |key: &Key| (key.layer, key.reading, key.all_layers, key.order);
+        Arc::ptr_eq(&self.watched, &other.watched) && settings(self) == settings(other)
+    }
+}
+
+/// How many (channel, slot) pairs forget at which pace.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Histogram {
+    /// (log₁₀ of the half-life at the bar's middle, count).
+    pub(super) bars: Vec<(f64, usize)>,
+    /// The half-life half of the pairs are below, in tokens.
+    pub(super) median: f64,
+}
+
+impl Histogram {
+    /// Width of a bar on the logarithmic axis.
+    pub(super) const WIDTH: f64 = 1.0 / BARS_PER_DECADE;
+
+    fn new(half_lives: impl Iterator<Item = f64>) -> Self {
+        let mut logs: Vec<f64> = half_lives.map(f64::log10).filter(|log| log.is_finite()).collect();
+        logs.sort_unstable_by(f64::total_cmp);
+        let mut bars: Vec<(f64, usize)> = Vec::new();
+        for log in &logs {
+            let middle = ((log * BARS_PER_DECADE).floor() + 0.5) / BARS_PER_DECADE;
+            match bars.last_mut() {
+                Some((at, count)) if *at == middle => *count += 1,
+                _ => bars.push((middle, 1)),
+            }
+        }
+        Self { bars, median: logs.get(logs.len() / 2).map_or(f64::NAN, |log| 10f64.powf(*log)) }
+    }
+}
+
+/// The text of a token with spaces and line ends as they are, bytes of broken characters in hex; its number without a tokenizer.
+pub(super) fn token_text(model: &Model, id: u32) -> String {
+    let Some(tokenizer) = &model.tokenizer else { return mambascope_core::tokenizer::id_label(id) };
+    let bytes = tokenizer.bytes_of(id).unwrap_or_default();
+    match std::str::from_utf8(bytes) {
+        Ok(text) if !text.is_empty() => text.to_owned(),
+        _ => tokenizer.readable(id),
+    }
+}
+
+impl Default for Pictures {
+    fn default() -> Self {
+        Self {
+            version: 0,
+            made_from: None,
+            texts: Vec::new(),
+            text_ids: Vec::new(),
+            ribbon: Vec::new(),
+            overview: Vec::new(),
+            delta: Vec::new(),
+            delta_scale: Scale::log(1e-3, 1.0),
+            channels: Vec::new(),
+            b: Vec::new(),
+            c: Vec::new(),
+            norms: Vec::new(),
+            a: None,
+            h_most: 0.0,
+            half_life: None,
+        }
+    }
+}
+
+impl Pictures {
+    /// Brings everything up to date with what was watched and what is asked to be seen.
+    pub(super) fn update(&mut self, watched: &Arc<Watched>, model: &Model, settings: &ScopeSettings) {
+        let key = Key {
+            watched: Arc::clone(watched),
+            layer: watched.layer,
+            reading: settings.reading,
+            all_layers: settings.all_layers,
+            order: settings.order,
+        };
+        self.look_at_state(watched);
+        if self.made_from.as_ref() == Some(&key) {
+            return;
+        }
+        // The token looked at alone does not change the matrices.
+        let same_records = self.made_from.as_ref().is_some_and(|old| same_matrices(old, &key));
+        let new_layer = self.made_from.as_ref().is_none_or(|old| old.layer != key.layer);
+        self.made_from = Some(key);
+        if new_layer {
+            self.h_most = 0.0;
+            self.look_at_state(watched);
+        }
+        if same_records {
+            return;
+        }
+        self.version += 1;
+        self.name_tokens(watched, model);
+        self.fill(watched, settings);
+    }
+
+    fn name_tokens(&mut self, watched: &Watched, model: &Model) {
+        let same = self.text_ids.iter().zip(watched.ids.iter()).take_while(|(a, b)| a == b).count();
+        self.text_ids.truncate(same);
+        self.texts.truncate(same);
+        self.text_ids.extend_from_slice(&watched.ids[same..]);
+        self.texts.extend(watched.ids[same..].iter().map(|&id| token_text(model, id)));
+    }
+
+    fn fill(&mut self, watched: &Watched, settings: &ScopeSettings) {
+        let (records, layer) = (&watched.records, watched.layer);
+        let layers = records.first().map_or(0, |record| record.layers.len());
+        let reading = settings.reading;
+        self.ribbon = records.iter().map(|record| ribbon_value(record, layer, settings)).collect();
+        self.overview = (0..layers)
+            .flat_map(|i| records.iter().map(move |record| layer_value(record.layers[i].reading, reading)))
+            .collect();
+        let rows = |pick: fn(&LayerRecord) -> &[f32]| by_row(records.iter().map(|record| pick(&record.layers[layer])));
+        self.b = rows(|record| &record.b_n);
+        self.c = rows(|record| &record.c_n);
+        let delta = rows(|record| &record.delta_d);
+        self.delta_scale = spread(&delta);
+        self.channels = channel_order(&delta, records.len(), settings.order);
+        self.delta = self.channels.iter().flat_map(|&d| &delta[d * records.len()..(d + 1) * records.len()]).copied().collect();
+        let slots = watched.slot_norms.first().map_or(0, |norms| norms.len());
+        let line = |n: usize| {
+            let points = watched.slot_norms.iter().zip(watched.first..);
+            points.map(|(norms, token)| [token as f64, f64::from(norms[n])]).collect()
+        };
+        self.norms = (0..slots).map(line).collect();
+    }
+
+    /// Lets the colours of the hidden state cover what has been looked at, so that they mean the same from token to token.
+    fn look_at_state(&mut self, watched: &Watched) {
+        let Some(focus) = &watched.focus else { return };
+        let mut magnitudes: Vec<f32> = focus.h_nd.iter().map(|h| h.abs()).filter(|h| h.is_finite()).collect();
+        if magnitudes.is_empty() {
+            return;
+        }
+        // A few giants would leave the rest without colour.
+        let index = (magnitudes.len() - 1) * 199 / 200;
+        let (_, most, _) = magnitudes.select_nth_unstable_by(index, f32::total_cmp);
+        self.h_most = self.h_most.max(*most);
+    }
+
+    /// Half-lives ln 2 / (Δ·|A|) of all (channel, slot) pairs at one token.
+    pub(super) fn half_life(&mut self, watched: &Watched, model: &Model, token: usize) -> Option<&Histogram> {
+        let layer = watched.layer;
+        let record = watched.record(token)?;
+        if self.half_life.as_ref().is_none_or(|(at, of, _)| (*at, *of) != (token, layer)) {
+            if self.a.as_ref().is_none_or(|(of, _)| *of != layer) {
+                let a_log = model.layers[layer].mixer.a_log.as_f32();
+                self.a = Some((layer, a_log.iter().map(|a_log| a_log.exp()).collect()));
+            }
+            let (_, a_dn) = self.a.as_ref()?;
+            let slots = model.config.mamba.d_state;
+            let delta_d = &record.layers[layer].delta_d;
+            let rates = a_dn.chunks_exact(slots).zip(delta_d).flat_map(|(a_n, &delta)| {
+                a_n.iter().map(move |&a| std::f64::consts::LN_2 / (f64::from(delta) * f64::from(a)))
+            });
+            self.half_life = Some((token, layer, Histogram::new(rates)));
+        }
+        self.half_life.as_ref().map(|(_, _, histogram)| histogram)
+    }
+}
+
+/// Whether two keys differ at most in the token looked at.
+fn same_matrices(old: &Key, new: &Key) -> bool {
+    let (a, b) = (&old.watched, &new.watched);
+    let settings = |key: &Key| (key.layer, key.reading, key.all_layers, key.order);
+    settings(old) == settings(new)
+        && a.first == b.first
+        && a.records.len() == b.records.len()
+        && a.ids.len() == b.ids.len()
+        && a.records.iter().zip(&b.records).all(|(a, b)| Arc::ptr_eq(a, b))
+}
+
+fn layer_value(reading: Readings, wanted: Reading) -> f32 {
+    match wanted {
+        // Surprise belongs to a token, not to a layer: the overview then shows Δ.
+        Reading::Delta | Reading::Surprise => reading.mean_delta,
+        Reading::Write => reading.write,
+        Reading::Retention => reading.retention,
+    }
+}
+
+fn ribbon_value(record: &TokenRecord, layer: usize, settings: &ScopeSettings) -> f32 {
+    if settings.reading == Reading::Surprise {
+        return record.surprise.unwrap_or(f32::NAN);
+    }
+    if settings.all_layers {
+        let sum: f32 = record.layers.iter().map(|layer| layer_value(layer.reading, settings.reading)).sum();
+        return sum / record.layers.len() as f32;
+    }
+    layer_value(record.layers[layer].reading, settings.reading)
+}
+
+/// `[rows · tokens]` from one column a token.
+fn by_row<'a>(columns: impl Iterator<Item = &'a [f32]>) -> Vec<f32> {
+    let columns: Vec<&[f32]> = columns.collect();
+    let rows = columns.first().map_or(0, |column| column.len());
+    (0..rows).flat_map(|row| columns.iter().map(move |column| column[row])).collect()
+}
+
+/// A logarithmic scale over the middle 99 % of the values: a few channels that hardly move would take all the colours.
+fn spread(delta: &[f32]) -> Scale {
+    let mut sorted: Vec<f32> = delta.iter().copied().filter(|x| x.is_finite() && *x > 0.0).collect();
+    if sorted.is_empty() {
+        return Scale::log(1e-3, 1.0);
+    }
+    let mut at = |share: f64| {
+        let index = ((sorted.len() - 1) as f64 * share) as usize;
+        *sorted.select_nth_unstable_by(index, f32::total_cmp).1
+    };
+    Scale::log(at(0.005), at(0.995))
+}
+
+fn channel_order(delta: &[f32], tokens: usize, order: ChannelOrder) -> Vec<usize> {
+    let mut channels: Vec<usize> = (0..delta.len().checked_div(tokens).unwrap_or(0)).collect();
+    let mean = |row: &[f32]| row.iter().sum::<f32>() / row.len() as f32;
+    let key: Vec<f32> = match order {
+        ChannelOrder::Index => return channels,
+        ChannelOrder::Mean => delta.chunks_exact(tokens).map(mean).collect(),
+        ChannelOrder::Variance => delta
+            .chunks_exact(tokens)
+            .map(|row| {
+                let mean = mean(row);
+                row.iter().map(|x| (x - mean) * (x - mean)).sum::<f32>()
+            })
+            .collect(),
+    };
+    channels.sort_by(|&a, &b| key[b].total_cmp(&key[a]));
+    channels
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn half_lives_fall_into_their_bars() {
+        let histogram = Histogram::new([1.0, 1.01, 10.0, f64::INFINITY].into_iter());
+        assert_eq!(histogram.bars, [(0.0625, 2), (1.0625, 1)]);
+        assert!((histogram.median - 1.01).abs() < 1e-12);
+    }
+
+    #[test]
+    fn channels_are_ordered_by_mean_and_variance() {
+        let delta = [1.0, 1.0, 0.0, 1.5, 3.0, 3.1];
+        assert_eq!(channel_order(&delta, 2, ChannelOrder::Index), [0, 1, 2]);
+        assert_eq!(channel_order(&delta, 2, ChannelOrder::Mean), [2, 0, 1]);
+        assert_eq!(channel_order(&delta, 2, ChannelOrder::Variance), [1, 2, 0]);
+    }
+
+    #[test]
+    fn columns_become_rows() {
+        assert_eq!(by_row([&[1.0, 2.0][..], &[3.0, 4.0]].into_iter()), [1.0, 3.0, 2.0, 4.0]);
+    }
+}

@@ -1,0 +1,184 @@
+//! What the window remembers from one start to the next.
+
+use std::path::PathBuf;
+
+use mambascope_core::generate::Sampling;
+use serde::{Deserialize, Serialize};
+
+/// A page of the app.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Page {
+    /// Watch a model write.
+    #[default]
+    Scope,
+    /// How to read the pictures.
+    Guide,
+}
+
+impl Page {
+    /// All pages, in the order of the tabs.
+    pub const ALL: [Page; 2] = [Page::Scope, Page::Guide];
+
+    /// Text of its tab.
+    pub fn title(self) -> &'static str {
+        match self {
+            Page::Scope => "Scope",
+            Page::Guide => "Reading the pictures",
+        }
+    }
+}
+
+/// What colours the token ribbon and the overview.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Reading {
+    /// Mean of Δ over channels.
+    #[default]
+    Delta,
+    /// ‖Δ·B·u‖.
+    Write,
+    /// Mean of exp(ΔA).
+    Retention,
+    /// −ln p of the token.
+    Surprise,
+}
+
+impl Reading {
+    /// All readings, in the order of the menu.
+    pub const ALL: [Reading; 4] = [Reading::Delta, Reading::Write, Reading::Retention, Reading::Surprise];
+
+    /// Name in the menu.
+    pub fn title(self) -> &'static str {
+        match self {
+            Reading::Delta => "mean Δ",
+            Reading::Write => "write strength ‖Δ·B·u‖",
+            Reading::Retention => "retention mean exp(ΔA)",
+            Reading::Surprise => "surprise −ln p",
+        }
+    }
+
+    /// Name on a colour bar, with its unit.
+    pub fn value_name(self) -> &'static str {
+        match self {
+            Reading::Delta => "mean Δ",
+            Reading::Write => "‖Δ·B·u‖",
+            Reading::Retention => "mean exp(ΔA)",
+            Reading::Surprise => "−ln p (nats)",
+        }
+    }
+}
+
+/// How the rows of the Δ heatmap are ordered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ChannelOrder {
+    /// As in the weights.
+    #[default]
+    Index,
+    /// Largest mean first.
+    Mean,
+    /// Largest variance over tokens first.
+    Variance,
+}
+
+impl ChannelOrder {
+    /// All orders, as in the menu.
+    pub const ALL: [ChannelOrder; 3] = [ChannelOrder::Index, ChannelOrder::Mean, ChannelOrder::Variance];
+
+    /// Name in the menu.
+    pub fn title(self) -> &'static str {
+        match self {
+            ChannelOrder::Index => "index",
+            ChannelOrder::Mean => "mean",
+            ChannelOrder::Variance => "variance",
+        }
+    }
+}
+
+/// Settings of the Scope page.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ScopeSettings {
+    /// What the model continues.
+    pub prompt: String,
+    /// How many tokens to write.
+    pub limit: usize,
+    /// How tokens are chosen.
+    pub sampling: Sampling,
+    /// Tokens a second while playing.
+    pub speed: f32,
+    /// Name of the backend.
+    pub backend: String,
+    /// What colours the ribbon.
+    pub reading: Reading,
+    /// Whether the ribbon shows the mean of all layers.
+    pub all_layers: bool,
+    /// The layer looked at.
+    pub layer: usize,
+    /// Order of the channels.
+    pub order: ChannelOrder,
+    /// Tokens whose records are kept.
+    pub window: usize,
+}
+
+impl Default for ScopeSettings {
+    fn default() -> Self {
+        Self {
+            prompt: super::scope::EXAMPLES[0].to_owned(),
+            limit: 160,
+            sampling: Sampling::default(),
+            speed: 12.0,
+            backend: "fast".to_owned(),
+            reading: Reading::default(),
+            all_layers: true,
+            layer: 2,
+            order: ChannelOrder::default(),
+            window: 1024,
+        }
+    }
+}
+
+/// Everything that is remembered.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Settings {
+    /// The page shown last.
+    pub page: Page,
+    /// Light, dark, or as the system.
+    pub theme: egui::ThemePreference,
+    /// Models opened before, newest first.
+    pub recent: Vec<PathBuf>,
+    /// The model open last; the embedded one when absent.
+    pub model: Option<PathBuf>,
+    /// Whether to begin writing when the window opens.
+    pub autoplay: bool,
+    /// Of the Scope page.
+    pub scope: ScopeSettings,
+    /// Leaves out measured times, so that two pictures of the same page are the same.
+    #[serde(skip)]
+    pub hide_timings: bool,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            page: Page::default(),
+            theme: egui::ThemePreference::System,
+            recent: Vec::new(),
+            model: None,
+            autoplay: true,
+            scope: ScopeSettings::default(),
+            hide_timings: false,
+        }
+    }
+}
+
+/// How many models are remembered.
+const RECENT: usize = 8;
+
+impl Settings {
+    /// Puts a model at the head of those opened before.
+    pub fn remember(&mut self, path: PathBuf) {
+        self.recent.retain(|known| *known != path);
+        self.recent.insert(0, path);
+        self.recent.truncate(RECENT);
+    }
+}
