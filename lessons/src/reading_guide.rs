@@ -19,9 +19,10 @@ impl ReadingGuide {
     /// Draw the text over the available width, at most as wide as reads well.
     pub fn show(&mut self, ui: &mut Ui) {
         /// About eighty characters of body text.
-        const LINE_WIDTH: f32 = 620.0;
-        ui.spacing_mut().extra_text_line_spacing = 4.0;
-        ui.set_max_width(LINE_WIDTH.min(ui.available_width()));
-        CommonMarkViewer::new().show(ui, &mut self.cache, TEXT);
+        const LINE_WIDTH: f32 = 640.0;
+        ui.scope(|ui| {
+            ui.set_max_width(LINE_WIDTH.min(ui.available_width()));
+            CommonMarkViewer::new().show(ui, &mut self.cache, TEXT);
+        });
     }
 }

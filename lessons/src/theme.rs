@@ -31,7 +31,7 @@ pub struct Palette {
     pub accent: Color32,
     /// A wash of the accent, to put text on.
     pub accent_soft: Color32,
-    /// Text on [`Self::accent_soft`].
+    /// Text on [`Self::accent_soft`], and strong words in running text.
     pub on_accent_soft: Color32,
     /// Something to know before going on.
     pub warning: Color32,
@@ -260,6 +260,8 @@ fn visuals(mut visuals: Visuals, palette: &Palette) -> Visuals {
         bg_fill: palette.accent_soft,
         weak_bg_fill: palette.accent_soft,
         bg_stroke: Stroke::new(1.0, palette.accent),
+        // Also the colour of strong text, which has no bolder face to be told by.
+        fg_stroke: Stroke::new(1.0, palette.on_accent_soft),
         ..plain
     };
     visuals.widgets.open = WidgetVisuals {
@@ -306,7 +308,14 @@ mod tests {
     #[test]
     fn text_reads_on_every_background() {
         for (name, p) in themes() {
-            let inks = [p.text, p.weak_text, p.accent, p.warning, p.error];
+            let inks = [
+                p.text,
+                p.weak_text,
+                p.on_accent_soft,
+                p.accent,
+                p.warning,
+                p.error,
+            ];
             for background in [p.bg, p.panel, p.surface] {
                 for ink in inks {
                     let ratio = contrast(ink, background);

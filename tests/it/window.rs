@@ -5,8 +5,9 @@
 
 use std::time::{Duration, Instant};
 
-use eframe::egui::Theme;
-use egui_kittest::kittest::Queryable;
+use eframe::egui::accesskit::Role;
+use eframe::egui::{Key, Theme};
+use egui_kittest::kittest::{NodeT, Queryable};
 use egui_kittest::{Harness, SnapshotOptions};
 use mambascope::window::{Settings, Window};
 
@@ -46,6 +47,171 @@ fn settle(harness: &mut Scope) {
         assert!(start.elapsed() < Duration::from_secs(60), "the page never came to rest");
         std::thread::sleep(Duration::from_millis(5));
     }
+}
+
+fn small() -> Scope {
+    open(settings(), Theme::Light, [1280.0, 800.0])
+}
+
+/// Waits until the model's text has moved on to what `done` wants to see.
+fn wait_for(scope: &mut Scope, what: &str, done: impl Fn(&Scope) -> bool) {
+    let start = Instant::now();
+    while !done(scope) {
+        assert!(start.elapsed() < Duration::from_secs(30), "waited in vain for {what}");
+        scope.run_ok();
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[test]
+fn every_control_has_a_name() {
+    let scope = small();
+    for name in
+        ["Run", "Play", "Step", "Reset", "Cancel", "Examples", "Open", "Theme", "Model card", "Save trace…", "Sampling"]
+    {
+        scope.get_by_label(name);
+    }
+    for name in ["tokens to write", "tokens/s in play"] {
+        scope.get_by_role_and_label(Role::Slider, name);
+    }
+    for name in ["Colour", "Layer", "Channels by"] {
+        scope.get_by_role_and_label(Role::ComboBox, name);
+    }
+    scope.get_by_role_and_label(Role::MultilineTextInput, "Prompt");
+    scope.get_by_label("Tokens of the text");
+    scope.get_by_label("All layers: mean Δ");
+}
+
+#[test]
+fn step_writes_one_token_and_reset_none() {
+    let mut scope = small();
+    scope.get_by_label_contains("0 of 40 tokens written");
+    for written in 1..=3 {
+        scope.get_by_label("Step").click();
+        settle(&mut scope);
+        scope.get_by_label_contains(&format!("{written} of 40 tokens written"));
+    }
+    scope.get_by_label("Reset").click();
+    settle(&mut scope);
+    scope.get_by_label_contains("0 of 40 tokens written");
+}
+
+#[test]
+fn space_plays_and_arrows_select() {
+    let mut scope = small();
+    scope.key_press(Key::Space);
+    scope.run_ok();
+    scope.get_by_label("Pause");
+    wait_for(&mut scope, "three tokens", |scope| scope.query_by_label_contains("3 of 40 tokens written").is_some());
+    scope.key_press(Key::Space);
+    scope.run_ok();
+    scope.get_by_label("Play");
+    settle(&mut scope);
+
+    scope.key_press(Key::Home);
+    settle(&mut scope);
+    scope.get_by_label_contains("after token 0,");
+    scope.key_press(Key::ArrowRight);
+    settle(&mut scope);
+    scope.get_by_label("after token 1, ·was");
+}
+
+#[test]
+fn run_writes_to_the_limit_and_the_same_again() {
+    let mut scope = small();
+    scope.get_by_label("Run").click();
+    settle(&mut scope);
+    scope.get_by_label_contains("40 of 40 tokens written");
+    let first = scope.state().scope().text();
+    scope.get_by_label("Run").click();
+    settle(&mut scope);
+    assert_eq!(scope.state().scope().text(), first, "the same seed gives the same text");
+    assert!(first.starts_with("It was a cold and rainy evening"), "{first}");
+}
+
+#[test]
+fn nothing_moves_when_nothing_happens() {
+    let mut scope = small();
+    scope.get_by_label("Run").click();
+    settle(&mut scope);
+    scope.run();
+    let soonest = scope.output().viewport_output.values().map(|viewport| viewport.repaint_delay).min();
+    assert!(soonest.is_none_or(|delay| delay > Duration::from_secs(60)), "a repaint is due in {soonest:?}");
+}
+
+#[test]
+fn an_absent_backend_says_why() {
+    let mut scope = small();
+    scope.get_by_label_contains("Runs on:").click();
+    scope.run_ok();
+    let cuda = scope.get_by_role_and_label(Role::RadioButton, "CUDA");
+    assert!(cuda.accesskit_node().is_disabled());
+    let reason = mambascope::backends::choices().into_iter().find(|choice| choice.name == "cuda").unwrap().unavailable.unwrap();
+    scope.get_by_label(&reason);
+}
+
+#[test]
+fn a_broken_folder_is_described_and_the_model_stays() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("config.json"), "{").unwrap();
+    let mut scope = open(Settings { model: Some(folder.path().into()), ..settings() }, Theme::Light, [1280.0, 800.0]);
+    scope.get_by_label_contains("config.json");
+    scope.get_by_label("novel-mamba-3m");
+    scope.get_by_label("Step").click();
+    settle(&mut scope);
+    scope.get_by_label_contains("1 of 40 tokens written");
+}
+
+#[test]
+fn a_model_without_a_tokenizer_runs_on_ids() {
+    let folder = crate::support::fixture("mamba1-tiny");
+    let mut scope = open(Settings { model: Some(folder), ..settings() }, Theme::Light, [1280.0, 800.0]);
+    scope.get_by_label("Prompt (token ids)");
+    scope.get_by_label("Run").click();
+    settle(&mut scope);
+    scope.get_by_label_contains("after 8 of prompt");
+    assert!(scope.state().settings().recent.iter().any(|path| path.ends_with("mamba1-tiny")));
+}
+
+#[test]
+fn an_empty_prompt_says_what_to_do() {
+    let mut bare = settings();
+    bare.scope.prompt.clear();
+    let mut scope = open(bare, Theme::Light, [1280.0, 800.0]);
+    scope.get_by_label("Run").click();
+    settle(&mut scope);
+    scope.get_by_label_contains("the prompt is empty");
+}
+
+#[test]
+fn cancel_keeps_what_is_written() {
+    let mut long = settings();
+    long.scope.limit = 2000;
+    let mut scope = open(long, Theme::Light, [1280.0, 800.0]);
+    scope.get_by_label("Run").click();
+    scope.run_ok();
+    wait_for(&mut scope, "some tokens", |scope| scope.state().scope().written() > 0);
+    scope.get_by_label("Cancel").click();
+    settle(&mut scope);
+    scope.get_by_label_contains("cancelled");
+    let written = scope.state().scope().written();
+    assert!(written < 2000, "it ran to the end");
+    scope.get_by_label("Step").click();
+    settle(&mut scope);
+    assert_eq!(scope.state().scope().written(), written + 1);
+}
+
+#[test]
+fn settings_survive_a_restart() {
+    let mut scope = small();
+    scope.get_by_label("Reading the pictures").click();
+    settle(&mut scope);
+    scope.get_by_label_contains("How to read the pictures");
+    let kept = serde_json::to_string(scope.state().settings()).unwrap();
+    let again: Settings = serde_json::from_str(&kept).unwrap();
+    assert_eq!(again, Settings { hide_timings: false, ..scope.state().settings().clone() });
+    let older: Settings = serde_json::from_str("{}").unwrap();
+    assert_eq!(older, Settings::default());
 }
 
 #[test]

@@ -16,7 +16,7 @@ use mambascope_lessons::reading_guide::ReadingGuide;
 use mambascope_lessons::theme::{self, Palette};
 
 use self::files::{AskPath, Asked};
-use self::scope::ScopePage;
+pub use self::scope::ScopePage;
 pub use self::settings::{ChannelOrder, Page, Reading, ScopeSettings, Settings};
 use crate::backends::{self, BackendChoice};
 
@@ -174,9 +174,9 @@ impl Window {
         &self.settings
     }
 
-    /// The Scope page, for what only a test wants to do without a pointer.
-    pub fn scope_mut(&mut self) -> &mut ScopePage {
-        &mut self.scope
+    /// The Scope page.
+    pub fn scope(&self) -> &ScopePage {
+        &self.scope
     }
 
     fn take_model(&mut self) {

@@ -97,8 +97,10 @@ impl ChannelOrder {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ScopeSettings {
-    /// What the model continues.
+    /// What a model with a tokenizer continues.
     pub prompt: String,
+    /// What a model without one continues: ids in decimal.
+    pub prompt_ids: String,
     /// How many tokens to write.
     pub limit: usize,
     /// How tokens are chosen.
@@ -123,6 +125,7 @@ impl Default for ScopeSettings {
     fn default() -> Self {
         Self {
             prompt: super::scope::EXAMPLES[0].to_owned(),
+            prompt_ids: "1, 2, 3, 4, 5, 6, 7, 8".to_owned(),
             limit: 160,
             sampling: Sampling::default(),
             speed: 12.0,

@@ -1,6 +1,6 @@
 //! The left side: the prompt, what to do with it, how tokens are chosen, and what may come next.
 
-use egui::{DragValue, RichText, Slider, TextEdit, Ui};
+use egui::{Align, DragValue, Layout, RichText, Slider, TextEdit, Ui};
 use mambascope_core::generate::Finish;
 use mambascope_core::watch::Speed;
 use mambascope_lessons::widgets::bars::{Bar, Bars};
@@ -25,30 +25,36 @@ impl ScopePage {
     }
 
     fn prompt_box(&mut self, ui: &mut Ui, settings: &mut ScopeSettings, around: &Around<'_>) {
-        let has_tokenizer = around.model.is_none_or(|model| model.tokenizer.is_some());
         ui.horizontal(|ui| {
-            ui.label(RichText::new(if has_tokenizer { "Prompt" } else { "Prompt (token ids)" }).strong());
-            ui.with_layout(egui::Layout::right_to_left(egui::Align::Center), |ui| {
-                ui.menu_button("Examples", |ui| {
-                    ui.set_max_width(420.0);
-                    for example in EXAMPLES {
-                        if ui.button(example).clicked() {
-                            example.clone_into(&mut settings.prompt);
-                            self.take_prompt(settings, around);
-                            self.motion = Motion::Playing(0.0);
-                        }
-                    }
-                });
-            });
+            ui.label(RichText::new(if self.by_ids { "Prompt (token ids)" } else { "Prompt" }).strong());
+            if !self.by_ids {
+                ui.with_layout(Layout::right_to_left(Align::Center), |ui| self.examples(ui, settings, around));
+            }
         });
-        let hint = if has_tokenizer { "Begin a story…" } else { "12, 7, 40" };
-        let edit = TextEdit::multiline(&mut settings.prompt).desired_rows(3).desired_width(f32::INFINITY).hint_text(hint);
+        let (typed, hint) = match self.by_ids {
+            true => (&mut settings.prompt_ids, "12, 7, 40"),
+            false => (&mut settings.prompt, "Begin a story…"),
+        };
+        let edit = TextEdit::multiline(typed).desired_rows(3).desired_width(f32::INFINITY).hint_text(hint);
         // A very long prompt would make every frame lay out all of it.
         let field = egui::ScrollArea::vertical().id_salt("prompt").max_height(140.0).show(ui, |ui| ui.add(edit)).inner;
         field.widget_info(|| egui::WidgetInfo::labeled(egui::accesskit::Role::MultilineTextInput, true, "Prompt"));
         if let Some(error) = &self.prompt_reply.error {
             ui.colored_label(palette(ui).error, error.to_string());
         }
+    }
+
+    fn examples(&mut self, ui: &mut Ui, settings: &mut ScopeSettings, around: &Around<'_>) {
+        ui.menu_button("Examples", |ui| {
+            ui.set_max_width(420.0);
+            for example in EXAMPLES {
+                if ui.button(example).clicked() {
+                    example.clone_into(&mut settings.prompt);
+                    self.take_prompt(settings, around);
+                    self.motion = Motion::Playing(0.0);
+                }
+            }
+        });
     }
 
     fn buttons(&mut self, ui: &mut Ui, settings: &mut ScopeSettings, around: &Around<'_>) {

@@ -59,6 +59,8 @@ enum Motion {
 
 /// The page.
 pub struct ScopePage {
+    /// Whether the model has no tokenizer, so that prompts are ids.
+    by_ids: bool,
     /// The prompt in force; what is typed takes its place when something is started.
     prompt: Option<Arc<str>>,
     /// How many tokens are to be written by now.
@@ -77,6 +79,7 @@ pub struct ScopePage {
 impl ScopePage {
     pub(super) fn new(settings: &Settings) -> Self {
         Self {
+            by_ids: false,
             prompt: None,
             goal: 0,
             selected: None,
@@ -102,7 +105,8 @@ impl ScopePage {
         self.goal = 0;
         self.selected = None;
         self.pictures = Pictures::default();
-        self.prompt = Some(settings.prompt.as_str().into());
+        self.by_ids = model.tokenizer.is_none();
+        self.prompt = Some(self.typed(settings).into());
         self.motion = if std::mem::take(&mut self.autoplay) { Motion::Playing(0.0) } else { Motion::Still };
     }
 
@@ -122,7 +126,8 @@ impl ScopePage {
         let (Some(model), Some(prompt)) = (around.model, &self.prompt) else { return };
         let tokenize = Job::Tokenize { model: ModelRef(Arc::clone(model)), text: Arc::clone(prompt) };
         self.prompt_reply = around.engine.ask(PROMPT, tokenize);
-        if self.prompt_reply.busy || self.prompt_reply.error.is_some() {
+        self.settled = self.prompt_reply.error.is_some();
+        if self.prompt_reply.busy || self.settled {
             return;
         }
         let Some(Answer::Ids(ids)) = &self.prompt_reply.answer else { return };
@@ -153,8 +158,18 @@ impl ScopePage {
         }
     }
 
+    /// The prompt as it stands in the box.
+    fn typed<'a>(&self, settings: &'a ScopeSettings) -> &'a str {
+        if self.by_ids { &settings.prompt_ids } else { &settings.prompt }
+    }
+
+    /// The text so far, prompt and all, with the marks the chips use.
+    pub fn text(&self) -> String {
+        self.pictures.texts.concat()
+    }
+
     /// Tokens written so far.
-    fn written(&self) -> usize {
+    pub fn written(&self) -> usize {
         self.watched.as_ref().map_or(0, |watched| watched.ids.len() - watched.prompt_len)
     }
 
@@ -166,9 +181,9 @@ impl ScopePage {
 
     /// Takes over the typed prompt, and starts the text anew if it or the model's text had ended.
     fn take_prompt(&mut self, settings: &ScopeSettings, around: &Around<'_>) {
-        let changed = self.prompt.as_deref() != Some(settings.prompt.as_str());
-        if changed {
-            self.prompt = Some(settings.prompt.as_str().into());
+        let typed = self.typed(settings);
+        if self.prompt.as_deref() != Some(typed) {
+            self.prompt = Some(typed.into());
             self.restart();
         }
         if self.motion == Motion::Halted {
@@ -183,7 +198,7 @@ impl ScopePage {
     }
 
     /// Writes to the limit at full speed.
-    pub(super) fn run(&mut self, settings: &ScopeSettings, around: &Around<'_>) {
+    fn run(&mut self, settings: &ScopeSettings, around: &Around<'_>) {
         self.take_prompt(settings, around);
         if self.is_at_end(settings) && self.goal >= settings.limit {
             self.restart();
