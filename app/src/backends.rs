@@ -1,4 +1,4 @@
-//! Which backends there are, and why some cannot be used.
+//! Which backends there are, and why some cannot be used: the list behind the menu and the command line.
 
 use mambascope_core::backend::{Backend, BackendError, FastBackend, NaiveBackend};
 
@@ -13,12 +13,16 @@ pub struct BackendChoice {
     pub unavailable: Option<String>,
 }
 
-/// All backends in display order.
+/// All backends, in the order they are shown.
 pub fn choices() -> Vec<BackendChoice> {
     vec![
         BackendChoice { name: "fast", title: "fast CPU", unavailable: None },
         BackendChoice { name: "naive", title: "naive CPU", unavailable: None },
-        BackendChoice { name: "cuda", title: "CUDA", unavailable: Some("not here".to_owned()) },
+        BackendChoice {
+            name: "cuda",
+            title: "CUDA",
+            unavailable: Some(mambascope_kernels::device::unavailable_reason()),
+        },
     ]
 }
 

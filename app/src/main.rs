@@ -1,1 +1,7 @@
-fn main(){}
+//! Entry point: a command, or the window.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    mambascope::commands::main()
+}

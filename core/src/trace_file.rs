@@ -107,6 +107,11 @@ impl TraceFile {
         Ok(Self { arrays })
     }
 
+    /// Names and shapes, in the order they were recorded.
+    pub fn contents(&self) -> impl Iterator<Item = (&str, &[usize])> {
+        self.arrays.iter().map(|(name, array)| (name.as_str(), array.shape()))
+    }
+
     /// Writes the file, or nothing.
     ///
     /// # Errors
@@ -120,6 +125,15 @@ impl TraceFile {
     }
 }
 
+impl Array {
+    fn shape(&self) -> &[usize] {
+        match self {
+            Array::Floats(values) => values.shape(),
+            Array::Ids(_, shape) => shape,
+        }
+    }
+}
+
 impl View for &Array {
     fn dtype(&self) -> Dtype {
         match self {
@@ -129,10 +143,7 @@ impl View for &Array {
     }
 
     fn shape(&self) -> &[usize] {
-        match self {
-            Array::Floats(values) => values.shape(),
-            Array::Ids(_, shape) => shape,
-        }
+        Array::shape(self)
     }
 
     fn data(&self) -> Cow<'_, [u8]> {

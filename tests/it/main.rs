@@ -5,6 +5,7 @@ mod checkpoint;
 mod config;
 mod goldens;
 mod hostile;
+mod parity;
 mod scans;
 mod support;
 mod tiny;

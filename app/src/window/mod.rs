@@ -16,7 +16,7 @@ use mambascope_lessons::reading_guide::ReadingGuide;
 use mambascope_lessons::theme::{self, Palette};
 
 use self::files::{AskPath, Asked};
-pub use self::scope::ScopePage;
+pub use self::scope::{ScopePage, bytes_text};
 pub use self::settings::{ChannelOrder, Page, Reading, ScopeSettings, Settings};
 use crate::backends::{self, BackendChoice};
 
@@ -229,7 +229,7 @@ impl Window {
         self.notice = match (reply.error, reply.answer) {
             (Some(error), _) => Some(Notice { text: error.to_string(), is_error: true }),
             (None, Some(Answer::Saved(path, bytes))) => {
-                Some(Notice { text: format!("Saved {} ({}).", path.display(), scope::bytes_text(bytes)), is_error: false })
+                Some(Notice { text: format!("Saved {} ({}).", path.display(), bytes_text(bytes)), is_error: false })
             }
             _ => None,
         };

@@ -3,9 +3,10 @@
 use egui::{Align, DragValue, Layout, RichText, Slider, TextEdit, Ui};
 use mambascope_core::generate::Finish;
 use mambascope_core::watch::Speed;
-use mambascope_lessons::widgets::bars::{Bar, Bars};
+use mambascope_lessons::widgets::{Bar, Bars, visible_token};
 
 use super::model_bar::{bytes_text, progress};
+use super::pictures::token_text;
 use super::{Around, EXAMPLES, Motion, ScopePage};
 use crate::window::{ScopeSettings, palette};
 
@@ -134,10 +135,9 @@ impl ScopePage {
         };
         let Some(record) = watched.record(focus) else { return };
         let came = watched.ids.get(focus + 1).copied();
-        let after = super::pictures::token_text(model, record.id);
-        let after = mambascope_lessons::widgets::visible_token(&after).into_owned();
-        ui.label(RichText::new(format!("after token {focus}, {after}")).color(palette(ui).weak_text));
-        let labels: Vec<String> = record.next.iter().map(|&(id, _)| super::pictures::token_text(model, id)).collect();
+        let text = |id| visible_token(&token_text(model, id)).into_owned();
+        ui.label(RichText::new(format!("after token {focus}, {}", text(record.id))).color(palette(ui).weak_text));
+        let labels: Vec<String> = record.next.iter().map(|&(id, _)| text(id)).collect();
         let mut bars: Vec<Bar<'_>> = labels
             .iter()
             .zip(&record.next)
@@ -145,7 +145,7 @@ impl ScopePage {
             .collect();
         // What came may not be among the most likely: its probability is in its own record.
         let other = came.filter(|id| record.next.iter().all(|(likely, _)| likely != id));
-        let other_text = other.map(|id| super::pictures::token_text(model, id));
+        let other_text = other.map(text);
         let surprise = watched.record(focus + 1).and_then(|next| next.surprise);
         if let (Some(label), Some(surprise)) = (&other_text, surprise) {
             bars.push(Bar { label, value: (-surprise).exp(), came: true });

@@ -1,0 +1,131 @@
+//! The command line: one file a command, and what they share.
+
+mod bench;
+mod check;
+mod run;
+mod trace;
+
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::{Parser, Subcommand};
+use mambascope_core::backend::Backend;
+use mambascope_core::checkpoint;
+use mambascope_core::model::Model;
+use thiserror::Error;
+
+use crate::{backends, window};
+
+/// Watch a state-space model think: without a command, the window opens.
+#[derive(Parser)]
+#[command(name = "mambascope", version, about)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Option<Command>,
+    /// Folder of the model the window shows.
+    #[arg(long, value_name = "DIR")]
+    model: Option<PathBuf>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Continue a prompt, as fast as it goes.
+    Run(run::Run),
+    /// Record what happens inside to a safetensors file.
+    Trace(trace::Trace),
+    /// Load a model, check every tensor, print its card.
+    Check(check::Check),
+    /// Measure tokens a second for each backend.
+    Bench(bench::Bench),
+}
+
+/// Why a command gave up; shown after "mambascope: ".
+#[derive(Debug, Error)]
+enum Failure {
+    #[error("{}: {reason}", folder.display())]
+    Load { folder: PathBuf, reason: checkpoint::LoadError },
+    #[error("the embedded model cannot be loaded: {0}")]
+    Embedded(checkpoint::LoadError),
+    #[error(transparent)]
+    Job(#[from] mambascope_core::job::JobError),
+    #[error(transparent)]
+    Backend(#[from] mambascope_core::backend::BackendError),
+    #[error("{0}")]
+    Said(String),
+    #[error("could not write to the terminal: {0}")]
+    Output(io::Error),
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        Failure::Output(error)
+    }
+}
+
+/// Runs the program.
+pub fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let done = match arguments.command {
+        None => return open_window(arguments.model),
+        Some(Command::Run(run)) => run.execute(),
+        Some(Command::Trace(trace)) => trace.execute(),
+        Some(Command::Check(check)) => check.execute(),
+        Some(Command::Bench(bench)) => bench.execute(),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        // The reader of a pipe has seen enough: not an error.
+        Err(Failure::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("mambascope: {failure}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn open_window(model: Option<PathBuf>) -> ExitCode {
+    let has_display = ["WAYLAND_DISPLAY", "WAYLAND_SOCKET", "DISPLAY"]
+        .iter()
+        .any(|name| std::env::var_os(name).is_some_and(|value| !value.is_empty()));
+    if cfg!(all(unix, not(target_os = "macos"))) && !has_display {
+        eprintln!(
+            "mambascope: there is no display to open a window on; the commands run, trace, check and bench work without one (mambascope --help)"
+        );
+        return ExitCode::from(2);
+    }
+    window::open(model)
+}
+
+/// The model in a folder, or the embedded one.
+fn load(folder: Option<&Path>) -> Result<Arc<Model>, Failure> {
+    let model = match folder {
+        Some(folder) => checkpoint::load(folder, &|_| ()).map_err(|reason| Failure::Load { folder: folder.to_owned(), reason })?,
+        None => checkpoint::embedded().map_err(Failure::Embedded)?,
+    };
+    Ok(Arc::new(model))
+}
+
+/// A backend by its name on the command line.
+fn backend(name: &str, threads: usize) -> Result<Box<dyn Backend>, Failure> {
+    if let Some(reason) = backends::choices().into_iter().find(|c| c.name == name).and_then(|c| c.unavailable) {
+        return Err(Failure::Said(format!("the backend {name} cannot be used here: {reason}")));
+    }
+    let found = backends::available(threads)?.into_iter().find(|backend| backend.name() == name);
+    found.ok_or_else(|| Failure::Said(format!("there is no backend {name:?}; there are fast, naive and cuda")))
+}
+
+/// Warnings of a model go where they do not mix with the output.
+fn warn(model: &Model) {
+    for warning in &model.warnings {
+        eprintln!("mambascope: note: {warning}");
+    }
+}
+
+/// Writes and flushes, so that what is generated appears as it comes.
+fn emit(text: &str) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    out.write_all(text.as_bytes())?;
+    out.flush()
+}

@@ -1,0 +1,102 @@
+//! `mambascope trace`: what happens inside, as a safetensors file.
+
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+
+use clap::Args;
+use mambascope_core::job::{ModelRef, prompt_ids};
+use mambascope_core::model::Model;
+use mambascope_core::trace::{DEFAULT_BUDGET, Probe};
+use mambascope_core::trace_file::{TraceFile, TraceJob};
+
+use super::{Failure, backend, emit, load, warn};
+
+#[derive(Args)]
+pub(super) struct Trace {
+    /// Folder of the model; the embedded one without.
+    #[arg(long, value_name = "DIR")]
+    model: Option<PathBuf>,
+    #[command(flatten)]
+    text: Text,
+    /// File to write.
+    #[arg(long, value_name = "FILE.safetensors")]
+    out: PathBuf,
+    /// Layers to keep, such as 0,3; all without.
+    #[arg(long, value_delimiter = ',', value_name = "I,…")]
+    layers: Option<Vec<usize>>,
+    /// Stages to keep beside logits, such as h,conv_out; delta, B, C and block_output without.
+    #[arg(long, value_delimiter = ',', value_name = "NAME,…", value_parser = probe)]
+    probes: Option<Vec<Probe>>,
+    /// Tokens to write greedily afterwards; their ids are kept.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    tokens: usize,
+    /// Where to run: fast, naive or cuda.
+    #[arg(long, default_value = "fast")]
+    backend: String,
+    /// Threads of the fast backend; 0 means one for each core.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    threads: usize,
+    /// Most MiB the record may take.
+    #[arg(long, value_name = "N", default_value_t = DEFAULT_BUDGET >> 20)]
+    budget_mib: u64,
+}
+
+#[derive(Args)]
+#[group(required = true, multiple = false)]
+struct Text {
+    /// Text to read.
+    #[arg(long, value_name = "TEXT")]
+    prompt: Option<String>,
+    /// Token ids to read, such as 1,2,3.
+    #[arg(long, value_delimiter = ',', value_name = "ID,…")]
+    ids: Option<Vec<u32>>,
+}
+
+fn probe(name: &str) -> Result<Probe, String> {
+    let found = Probe::ALL.into_iter().find(|probe| probe.name() == name);
+    found.ok_or_else(|| {
+        let names: Vec<_> = Probe::ALL.iter().map(|probe| probe.name()).collect();
+        format!("there are {}", names.join(", "))
+    })
+}
+
+impl Trace {
+    pub(super) fn execute(&self) -> Result<(), Failure> {
+        let model = load(self.model.as_deref())?;
+        warn(&model);
+        let mut backend = backend(&self.backend, self.threads)?;
+        let job = TraceJob {
+            ids: self.ids(&model)?.into(),
+            layers: self.layers.clone().unwrap_or_else(|| (0..model.config.n_layers).collect()),
+            probes: self.wanted(),
+            write: self.tokens,
+            budget: self.budget_mib.saturating_mul(1 << 20),
+            backend: self.backend.clone(),
+            model: ModelRef(model),
+        };
+        let file = TraceFile::record(&job, &mut *backend, &mut |_| ControlFlow::Continue(()))?;
+        file.write(&self.out).map_err(mambascope_core::job::JobError::from)?;
+        for (name, shape) in file.contents() {
+            emit(&format!("{name} {shape:?}\n"))?;
+        }
+        emit(&format!("written to {}\n", self.out.display()))?;
+        Ok(())
+    }
+
+    fn ids(&self, model: &Model) -> Result<Vec<u32>, Failure> {
+        match (&self.text.prompt, &self.text.ids) {
+            (Some(prompt), _) => Ok(prompt_ids(model, prompt)?),
+            (None, ids) => Ok(ids.clone().unwrap_or_default()),
+        }
+    }
+
+    /// The stages asked for; logits always.
+    fn wanted(&self) -> Vec<Probe> {
+        let Some(probes) = &self.probes else { return TraceJob::PROBES.to_vec() };
+        let mut probes: Vec<Probe> = Probe::ALL.into_iter().filter(|probe| probes.contains(probe)).collect();
+        if !probes.contains(&Probe::Logits) {
+            probes.push(Probe::Logits);
+        }
+        probes
+    }
+}
