@@ -1,6 +1,7 @@
 //! Which backends there are, and why some cannot be used: the list behind the menu and the command line.
 
 use mambascope_core::backend::{Backend, BackendError, FastBackend, NaiveBackend};
+use mambascope_kernels::device;
 
 /// A row of the backend menu.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,17 +14,26 @@ pub struct BackendChoice {
     pub unavailable: Option<String>,
 }
 
+/// Names as on the command line, in the order they are shown.
+pub const NAMES: [&str; 3] = ["fast", "naive", "cuda"];
+
 /// All backends, in the order they are shown.
 pub fn choices() -> Vec<BackendChoice> {
-    vec![
-        BackendChoice { name: "fast", title: "fast CPU", unavailable: None },
-        BackendChoice { name: "naive", title: "naive CPU", unavailable: None },
-        BackendChoice {
-            name: "cuda",
-            title: "CUDA",
-            unavailable: Some(mambascope_kernels::device::unavailable_reason()),
+    let choice = |name| BackendChoice {
+        name,
+        title: match name {
+            "fast" => "fast CPU",
+            "naive" => "naive CPU",
+            _ => "CUDA",
         },
-    ]
+        unavailable: unavailable(name),
+    };
+    NAMES.map(choice).into()
+}
+
+/// Why a backend cannot be used here, a sentence; asking about `cuda` may start its driver.
+pub fn unavailable(name: &str) -> Option<String> {
+    (name == "cuda").then(device::unavailable_reason)
 }
 
 /// The backends that can be used; 0 threads means one for each core.
@@ -31,5 +41,8 @@ pub fn choices() -> Vec<BackendChoice> {
 /// # Errors
 /// When the system refuses the threads.
 pub fn available(threads: usize) -> Result<Vec<Box<dyn Backend>>, BackendError> {
-    Ok(vec![Box::new(FastBackend::new(threads)?), Box::new(NaiveBackend::default())])
+    Ok(vec![
+        Box::new(FastBackend::new(threads)?),
+        Box::new(NaiveBackend::default()),
+    ])
 }

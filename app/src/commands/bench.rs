@@ -3,15 +3,20 @@
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use clap::Args;
 use mambascope_core::backend::{Backend, DEFAULT_CHUNK, prefill_in_chunks};
 use mambascope_core::generate::argmax;
 use mambascope_core::model::Model;
+use serde_json::{Map, json};
 
-use super::{Failure, backend, emit, load};
+use super::{Failure, Threads, backend, emit, load, warn};
+use crate::backends::{self, NAMES};
 use crate::window::bytes_text;
+
+/// A backend that has taken this long is not measured again: the first figure of a slow one is steady enough.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 #[derive(Args)]
 pub(super) struct Bench {
@@ -24,12 +29,11 @@ pub(super) struct Bench {
     /// Tokens to write.
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..))]
     tokens: u32,
-    /// Measure only these, such as fast,naive.
-    #[arg(long, value_delimiter = ',', default_value = "fast,naive")]
-    backend: Vec<String>,
-    /// Threads of the fast backend; 0 means one for each core.
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    threads: usize,
+    /// Measure only these, such as fast,naive; without, all that can be used here.
+    #[arg(long, value_name = "NAME,…", value_delimiter = ',', value_parser = NAMES)]
+    backend: Option<Vec<String>>,
+    #[command(flatten)]
+    threads: Threads,
     /// How often each is measured; the median counts.
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
     repeats: u32,
@@ -38,63 +42,145 @@ pub(super) struct Bench {
     json: bool,
 }
 
-/// Seconds of every repeat of one backend.
+/// One backend at work.
 struct Measured {
+    name: String,
     backend: Box<dyn Backend>,
     prefill_secs: Vec<f64>,
     decode_secs: Vec<f64>,
 }
 
+/// Tokens a second.
+#[derive(Clone, Copy)]
+struct Rates {
+    prefill: f64,
+    decode: f64,
+}
+
 impl Bench {
     pub(super) fn execute(&self) -> Result<(), Failure> {
         let model = load(self.model.as_deref())?;
+        warn(&model);
         let vocab_size = model.config.vocab_size as u32;
         // The text does not matter to the time; ids spread over the vocabulary do not favour a cache.
-        let ids: Vec<u32> = (0..self.prompt).map(|i| i.wrapping_mul(2_654_435_761) % vocab_size).collect();
-        let mut all = Vec::new();
-        for name in &self.backend {
-            let backend = backend(name, self.threads)?;
-            all.push(Measured { backend, prefill_secs: Vec::new(), decode_secs: Vec::new() });
-        }
+        let ids: Vec<u32> = (0..self.prompt)
+            .map(|i| i.wrapping_mul(2_654_435_761) % vocab_size)
+            .collect();
+        let mut all = self.backends()?;
         for _ in 0..self.repeats {
-            for measured in &mut all {
+            for measured in all
+                .iter_mut()
+                .filter(|measured| measured.spent() < PATIENCE)
+            {
                 measured.repeat(&model, &ids, self.tokens)?;
             }
         }
-        if self.json { self.print_json(&model, &mut all) } else { self.print_table(&model, &mut all) }
-    }
-
-    fn print_table(&self, model: &Model, all: &mut [Measured]) -> Result<(), Failure> {
-        let naive = all.iter_mut().find(|measured| measured.backend.name() == "naive").map(|naive| naive.rates(self));
-        emit(&format!("{}: {} tokens read, {} written, median of {}\n\n", model.name, self.prompt, self.tokens, self.repeats))?;
-        emit(&format!("{:<8} {:>16} {:>16} {:>22}\n", "backend", "prefill tokens/s", "decode tokens/s", "times naive (p / d)"))?;
-        for measured in all {
-            let (prefill, decode) = measured.rates(self);
-            let ratio = naive.map_or_else(|| "not measured".to_owned(), |(p, d)| format!("{:.1} / {:.1}", prefill / p, decode / d));
-            emit(&format!("{:<8} {prefill:>16.1} {decode:>16.1} {ratio:>22}\n", measured.backend.name()))?;
-        }
-        let peak = peak_bytes().map_or_else(|| "not known on this system".to_owned(), bytes_text);
-        emit(&format!("\npeak memory of the process {peak}\n"))?;
+        emit(&if self.json {
+            self.object(&model, &all)
+        } else {
+            self.table(&model, &all)
+        })?;
         Ok(())
     }
 
-    fn print_json(&self, model: &Model, all: &mut [Measured]) -> Result<(), Failure> {
-        let rows = all.iter_mut().map(|measured| {
-            let (prefill, decode) = measured.rates(self);
-            let row = serde_json::json!({ "prefill_tokens_per_s": prefill, "decode_tokens_per_s": decode });
-            (measured.backend.name().to_owned(), row)
-        });
-        let weight_bytes: usize = model.tensors().map(|tensor| tensor.byte_len() + tensor.widened_bytes()).sum();
-        let object = serde_json::json!({
+    fn backends(&self) -> Result<Vec<Measured>, Failure> {
+        let usable = || {
+            NAMES
+                .into_iter()
+                .filter(|name| backends::unavailable(name).is_none())
+                .map(str::to_owned)
+                .collect()
+        };
+        let names: Vec<String> = self.backend.clone().unwrap_or_else(usable);
+        let start = |name: String| {
+            let backend = backend(&name, &self.threads)?;
+            Ok(Measured {
+                name,
+                backend,
+                prefill_secs: Vec::new(),
+                decode_secs: Vec::new(),
+            })
+        };
+        names.into_iter().map(start).collect()
+    }
+
+    /// Backends that were not asked for because they cannot be used, each with its reason.
+    fn absent(&self) -> impl Iterator<Item = (&'static str, String)> {
+        let all = if self.backend.is_none() {
+            NAMES.as_slice()
+        } else {
+            &[]
+        };
+        all.iter()
+            .filter_map(|&name| Some((name, backends::unavailable(name)?)))
+    }
+
+    fn rates_of_naive(&self, all: &[Measured]) -> Option<Rates> {
+        all.iter()
+            .find(|measured| measured.name == "naive")
+            .map(|naive| naive.rates(self))
+    }
+
+    fn table(&self, model: &Model, all: &[Measured]) -> String {
+        let naive = self.rates_of_naive(all);
+        let mut text = format!(
+            "{}: {} tokens read, {} written; medians\n\n",
+            model.name, self.prompt, self.tokens
+        );
+        text += &format!(
+            "{:<8} {:>4} {:>16} {:>16} {:>24}\n",
+            "backend", "runs", "prefill tokens/s", "decode tokens/s", "times naive (p, d)"
+        );
+        for measured in all {
+            let Rates { prefill, decode } = measured.rates(self);
+            let ratio = naive.map_or_else(
+                || "naive not measured".to_owned(),
+                |naive| {
+                    format!(
+                        "{:.1}, {:.1}",
+                        prefill / naive.prefill,
+                        decode / naive.decode
+                    )
+                },
+            );
+            let (name, runs) = (&measured.name, measured.prefill_secs.len());
+            text += &format!("{name:<8} {runs:>4} {prefill:>16.1} {decode:>16.1} {ratio:>24}\n");
+        }
+        for (name, reason) in self.absent() {
+            text += &format!("{name:<8} {reason}\n");
+        }
+        let peak =
+            peak_bytes().map_or_else(|| "not available on this system".to_owned(), bytes_text);
+        text + &format!("\npeak memory of the process: {peak}\n")
+    }
+
+    fn object(&self, model: &Model, all: &[Measured]) -> String {
+        let naive = self.rates_of_naive(all);
+        let row = |measured: &Measured| {
+            let Rates { prefill, decode } = measured.rates(self);
+            let row = json!({
+                "runs": measured.prefill_secs.len(),
+                "prefill_tokens_per_s": prefill,
+                "decode_tokens_per_s": decode,
+                "prefill_times_naive": naive.map(|naive| prefill / naive.prefill),
+                "decode_times_naive": naive.map(|naive| decode / naive.decode),
+            });
+            (measured.name.clone(), row)
+        };
+        let weight_bytes: usize = model
+            .tensors()
+            .map(|tensor| tensor.byte_len() + tensor.widened_bytes())
+            .sum();
+        let object = json!({
             "model": model.name,
             "prompt": self.prompt,
             "tokens": self.tokens,
-            "backends": rows.collect::<serde_json::Map<_, _>>(),
+            "backends": all.iter().map(row).collect::<Map<_, _>>(),
+            "unavailable": self.absent().map(|(name, reason)| (name.to_owned(), reason.into())).collect::<Map<_, _>>(),
             "weight_bytes": weight_bytes,
             "peak_bytes": peak_bytes(),
         });
-        emit(&format!("{object}\n"))?;
-        Ok(())
+        format!("{object}\n")
     }
 }
 
@@ -102,7 +188,9 @@ impl Measured {
     fn repeat(&mut self, model: &Arc<Model>, ids: &[u32], tokens: u32) -> Result<(), Failure> {
         let mut session = self.backend.open(model)?;
         let start = Instant::now();
-        prefill_in_chunks(&mut *session, ids, DEFAULT_CHUNK, &mut (), &mut |_| ControlFlow::Continue(()))?;
+        prefill_in_chunks(&mut *session, ids, DEFAULT_CHUNK, &mut (), &mut |_| {
+            ControlFlow::Continue(())
+        })?;
         self.prefill_secs.push(start.elapsed().as_secs_f64());
         let start = Instant::now();
         for _ in 0..tokens {
@@ -113,15 +201,23 @@ impl Measured {
         Ok(())
     }
 
-    /// Median tokens a second: reading, writing.
-    fn rates(&mut self, bench: &Bench) -> (f64, f64) {
-        (f64::from(bench.prompt) / median(&mut self.prefill_secs), f64::from(bench.tokens) / median(&mut self.decode_secs))
+    fn spent(&self) -> Duration {
+        Duration::from_secs_f64(self.prefill_secs.iter().chain(&self.decode_secs).sum())
+    }
+
+    fn rates(&self, bench: &Bench) -> Rates {
+        let rate = |tokens: u32, secs: &[f64]| f64::from(tokens) / median(secs);
+        Rates {
+            prefill: rate(bench.prompt, &self.prefill_secs),
+            decode: rate(bench.tokens, &self.decode_secs),
+        }
     }
 }
 
-fn median(secs: &mut [f64]) -> f64 {
-    secs.sort_unstable_by(f64::total_cmp);
-    secs[secs.len() / 2]
+fn median(secs: &[f64]) -> f64 {
+    let mut sorted = secs.to_vec();
+    sorted.sort_unstable_by(f64::total_cmp);
+    sorted[sorted.len() / 2]
 }
 
 /// The most memory the process has had, where the system tells.

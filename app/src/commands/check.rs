@@ -39,7 +39,11 @@ fn summary(model: &Model) -> String {
         Source::Memory => "built in memory".to_owned(),
     };
     let dtypes: Vec<_> = model.dtypes().iter().map(|dtype| dtype.name()).collect();
-    let head = if model.head.is_some() { "a head of its own" } else { "head tied to the embedding" };
+    let head = if model.head.is_some() {
+        "a head of its own"
+    } else {
+        "head tied to the embedding"
+    };
     let tokenizer = match &model.tokenizer {
         Some(tokenizer) => format!("{} ids", tokenizer.len()),
         None => "none: prompts are ids".to_owned(),
@@ -48,16 +52,40 @@ fn summary(model: &Model) -> String {
         ("model", model.name.clone()),
         ("from", source),
         ("family", config.family.entry().title.to_owned()),
-        ("layers", format!("{} of width {}", config.n_layers, config.d_model)),
-        ("mixer", format!("{} channels × {} slots, convolution over {}, Δ rank {}", dims.d_inner, dims.d_state, dims.d_conv, dims.dt_rank)),
+        (
+            "layers",
+            format!("{} of width {}", config.n_layers, config.d_model),
+        ),
+        (
+            "mixer",
+            format!(
+                "{} channels × {} slots, convolution over {}, Δ rank {}",
+                dims.d_inner, dims.d_state, dims.d_conv, dims.dt_rank
+            ),
+        ),
         ("vocabulary", format!("{} rows, {head}", config.vocab_size)),
         ("tokenizer", tokenizer),
-        ("tensors", format!("{}, all checked", model.tensors().count())),
+        (
+            "tensors",
+            format!("{}, all checked", model.tensors().count()),
+        ),
         ("parameters", thousands(model.parameters())),
-        ("weights", format!("{}, {}", dtypes.join(" + "), bytes_text(model.bytes_on_disk))),
-        ("live state", bytes_text(State::zeros(config).bytes() as u64)),
+        (
+            "weights",
+            format!(
+                "{}, {}",
+                dtypes.join(" + "),
+                bytes_text(model.bytes_on_disk)
+            ),
+        ),
+        (
+            "live state",
+            bytes_text(State::zeros(config).bytes() as u64),
+        ),
     ];
-    rows.iter().map(|(name, value)| format!("{name:<11} {value}\n")).collect()
+    rows.iter()
+        .map(|(name, value)| format!("{name:<11} {value}\n"))
+        .collect()
 }
 
 /// "3,152,640".

@@ -5,22 +5,29 @@ mod check;
 mod run;
 mod trace;
 
+use std::borrow::Cow;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use clap::{Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
 use mambascope_core::backend::Backend;
 use mambascope_core::checkpoint;
 use mambascope_core::model::Model;
 use thiserror::Error;
 
-use crate::{backends, window};
+use crate::backends::{self, NAMES};
+use crate::window;
 
 /// Watch a state-space model think: without a command, the window opens.
 #[derive(Parser)]
-#[command(name = "mambascope", version, about)]
+#[command(
+    name = "mambascope",
+    version,
+    about,
+    args_conflicts_with_subcommands = true
+)]
 struct Arguments {
     #[command(subcommand)]
     command: Option<Command>,
@@ -41,11 +48,34 @@ enum Command {
     Bench(bench::Bench),
 }
 
+/// Where a command computes.
+#[derive(Args)]
+struct Machine {
+    /// Which backend computes.
+    #[arg(long, default_value = NAMES[0], value_parser = NAMES)]
+    backend: String,
+    #[command(flatten)]
+    threads: Threads,
+}
+
+#[derive(Args)]
+struct Threads {
+    /// Threads of the fast backend; 0 means one for each core.
+    #[arg(long = "threads", value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u16).range(..=MOST_THREADS))]
+    count: u16,
+}
+
+/// More threads than any machine this runs on has cores: a typing error.
+const MOST_THREADS: i64 = 1024;
+
 /// Why a command gave up; shown after "mambascope: ".
 #[derive(Debug, Error)]
 enum Failure {
     #[error("{}: {reason}", folder.display())]
-    Load { folder: PathBuf, reason: checkpoint::LoadError },
+    Load {
+        folder: PathBuf,
+        reason: checkpoint::LoadError,
+    },
     #[error("the embedded model cannot be loaded: {0}")]
     Embedded(checkpoint::LoadError),
     #[error(transparent)]
@@ -77,7 +107,9 @@ pub fn main() -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         // The reader of a pipe has seen enough: not an error.
-        Err(Failure::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(Failure::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => {
+            ExitCode::SUCCESS
+        }
         Err(failure) => {
             eprintln!("mambascope: {failure}");
             ExitCode::FAILURE
@@ -101,19 +133,50 @@ fn open_window(model: Option<PathBuf>) -> ExitCode {
 /// The model in a folder, or the embedded one.
 fn load(folder: Option<&Path>) -> Result<Arc<Model>, Failure> {
     let model = match folder {
-        Some(folder) => checkpoint::load(folder, &|_| ()).map_err(|reason| Failure::Load { folder: folder.to_owned(), reason })?,
+        Some(folder) => checkpoint::load(folder, &|_| ()).map_err(|reason| Failure::Load {
+            folder: folder.to_owned(),
+            reason,
+        })?,
         None => checkpoint::embedded().map_err(Failure::Embedded)?,
     };
     Ok(Arc::new(model))
 }
 
-/// A backend by its name on the command line.
-fn backend(name: &str, threads: usize) -> Result<Box<dyn Backend>, Failure> {
-    if let Some(reason) = backends::choices().into_iter().find(|c| c.name == name).and_then(|c| c.unavailable) {
-        return Err(Failure::Said(format!("the backend {name} cannot be used here: {reason}")));
+impl Machine {
+    fn start(&self) -> Result<Box<dyn Backend>, Failure> {
+        backend(&self.backend, &self.threads)
     }
-    let found = backends::available(threads)?.into_iter().find(|backend| backend.name() == name);
-    found.ok_or_else(|| Failure::Said(format!("there is no backend {name:?}; there are fast, naive and cuda")))
+}
+
+/// A backend by its name on the command line.
+fn backend(name: &str, threads: &Threads) -> Result<Box<dyn Backend>, Failure> {
+    if let Some(reason) = backends::unavailable(name) {
+        return Err(Failure::Said(format!(
+            "the backend {name} cannot be used here. {reason}"
+        )));
+    }
+    let found = backends::available(threads.count.into())?
+        .into_iter()
+        .find(|backend| backend.name() == name);
+    found.ok_or_else(|| {
+        Failure::Said(format!(
+            "there is no backend {name:?}; there are {}",
+            NAMES.join(", ")
+        ))
+    })
+}
+
+/// What was typed as a prompt; `-` stands for what comes in on standard input.
+fn prompt_text(typed: &str) -> Result<Cow<'_, str>, Failure> {
+    if typed != "-" {
+        return Ok(typed.into());
+    }
+    let read = io::read_to_string(io::stdin());
+    read.map(Cow::Owned).map_err(|error| {
+        Failure::Said(format!(
+            "the prompt could not be read from standard input: {error}"
+        ))
+    })
 }
 
 /// Warnings of a model go where they do not mix with the output.

@@ -11,25 +11,21 @@ use mambascope_core::generate::{Sampling, generate};
 use mambascope_core::job::prompt_ids;
 use mambascope_core::tokenizer::StreamDecoder;
 
-use super::{Failure, backend, emit, load, warn};
+use super::{Failure, Machine, emit, load, prompt_text, warn};
 
 #[derive(Args)]
 pub(super) struct Run {
     /// Folder of the model; the embedded one without.
     #[arg(long, value_name = "DIR")]
     model: Option<PathBuf>,
-    /// What to continue; ids such as 12,7,40 for a model without a tokenizer.
+    /// What to continue; ids such as 12,7,40 for a model without a tokenizer; - reads standard input.
     #[arg(long, value_name = "TEXT")]
     prompt: String,
     /// How many tokens to write.
     #[arg(long, value_name = "N", default_value_t = 100)]
     tokens: usize,
-    /// Where to run: fast, naive or cuda.
-    #[arg(long, default_value = "fast")]
-    backend: String,
-    /// Threads of the fast backend; 0 means one for each core.
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    threads: usize,
+    #[command(flatten)]
+    machine: Machine,
     /// Always take the most likely token.
     #[arg(long, conflicts_with_all = ["temperature", "top_k", "top_p"])]
     greedy: bool,
@@ -58,11 +54,17 @@ struct SamplingArguments {
 
 fn number(text: &str, wanted: &str, fits: impl Fn(f32) -> bool) -> Result<f32, String> {
     let value: f32 = text.parse().map_err(|_| format!("wanted {wanted}"))?;
-    if fits(value) { Ok(value) } else { Err(format!("wanted {wanted}")) }
+    if fits(value) {
+        Ok(value)
+    } else {
+        Err(format!("wanted {wanted}"))
+    }
 }
 
 fn non_negative(text: &str) -> Result<f32, String> {
-    number(text, "a number that is 0 or more", |x| x.is_finite() && x >= 0.0)
+    number(text, "a number that is 0 or more", |x| {
+        x.is_finite() && x >= 0.0
+    })
 }
 
 fn positive(text: &str) -> Result<f32, String> {
@@ -70,13 +72,19 @@ fn positive(text: &str) -> Result<f32, String> {
 }
 
 fn share(text: &str) -> Result<f32, String> {
-    number(text, "a number above 0 and at most 1", |x| x > 0.0 && x <= 1.0)
+    number(text, "a number above 0 and at most 1", |x| {
+        x > 0.0 && x <= 1.0
+    })
 }
 
 impl Run {
     fn sampling(&self) -> Sampling {
         let given = &self.sampling;
-        let base = if self.greedy { Sampling::greedy() } else { Sampling::default() };
+        let base = if self.greedy {
+            Sampling::greedy()
+        } else {
+            Sampling::default()
+        };
         Sampling {
             temperature: given.temperature.unwrap_or(base.temperature),
             top_k: given.top_k.unwrap_or(base.top_k),
@@ -89,38 +97,54 @@ impl Run {
     pub(super) fn execute(&self) -> Result<(), Failure> {
         let model = load(self.model.as_deref())?;
         warn(&model);
-        let mut backend = backend(&self.backend, self.threads)?;
-        let prompt = prompt_ids(&model, &self.prompt)?;
+        let mut backend = self.machine.start()?;
+        let text = prompt_text(&self.prompt)?;
+        let prompt = prompt_ids(&model, &text)?;
         let mut session = backend.open(&model)?;
 
         let start = Instant::now();
-        prefill_in_chunks(&mut *session, &prompt, DEFAULT_CHUNK, &mut (), &mut |_| ControlFlow::Continue(()))?;
+        prefill_in_chunks(&mut *session, &prompt, DEFAULT_CHUNK, &mut (), &mut |_| {
+            ControlFlow::Continue(())
+        })?;
         let prefill_secs = start.elapsed().as_secs_f64();
-        emit(&self.prompt)?;
+        emit(&text)?;
 
         let mut history = prompt.clone();
         let mut decoder = StreamDecoder::new();
         let mut broken: Option<io::Error> = None;
         let start = Instant::now();
-        generate(&mut *session, &mut history, &self.sampling(), self.tokens, &mut (), &mut |id| {
-            let text = match &model.tokenizer {
-                Some(tokenizer) => decoder.push(tokenizer, id),
-                None => format!(" {id}"),
-            };
-            match emit(&text) {
-                Ok(()) => ControlFlow::Continue(()),
-                Err(error) => {
-                    broken = Some(error);
-                    ControlFlow::Break(())
+        generate(
+            &mut *session,
+            &mut history,
+            &self.sampling(),
+            self.tokens,
+            &mut (),
+            &mut |id| {
+                let text = match &model.tokenizer {
+                    Some(tokenizer) => decoder.push(tokenizer, id),
+                    None => format!(" {id}"),
+                };
+                match emit(&text) {
+                    Ok(()) => ControlFlow::Continue(()),
+                    Err(error) => {
+                        broken = Some(error);
+                        ControlFlow::Break(())
+                    }
                 }
-            }
-        })?;
+            },
+        )?;
         let decode_secs = start.elapsed().as_secs_f64();
         if let Some(error) = broken {
             return Err(error.into());
         }
         let written = history.len() - prompt.len();
-        let rate = |tokens: usize, secs: f64| if secs > 0.0 { tokens as f64 / secs } else { 0.0 };
+        let rate = |tokens: usize, secs: f64| {
+            if secs > 0.0 {
+                tokens as f64 / secs
+            } else {
+                0.0
+            }
+        };
         emit(&format!(
             "{}\n\nprefill {} tokens at {:.1} tokens/s, decode {written} tokens at {:.1} tokens/s ({} backend)\n",
             decoder.flush(),

@@ -1,5 +1,6 @@
 //! `mambascope trace`: what happens inside, as a safetensors file.
 
+use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 
@@ -9,7 +10,7 @@ use mambascope_core::model::Model;
 use mambascope_core::trace::{DEFAULT_BUDGET, Probe};
 use mambascope_core::trace_file::{TraceFile, TraceJob};
 
-use super::{Failure, backend, emit, load, warn};
+use super::{Failure, Machine, emit, load, prompt_text, warn};
 
 #[derive(Args)]
 pub(super) struct Trace {
@@ -30,12 +31,8 @@ pub(super) struct Trace {
     /// Tokens to write greedily afterwards; their ids are kept.
     #[arg(long, value_name = "N", default_value_t = 0)]
     tokens: usize,
-    /// Where to run: fast, naive or cuda.
-    #[arg(long, default_value = "fast")]
-    backend: String,
-    /// Threads of the fast backend; 0 means one for each core.
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    threads: usize,
+    #[command(flatten)]
+    machine: Machine,
     /// Most MiB the record may take.
     #[arg(long, value_name = "N", default_value_t = DEFAULT_BUDGET >> 20)]
     budget_mib: u64,
@@ -44,7 +41,7 @@ pub(super) struct Trace {
 #[derive(Args)]
 #[group(required = true, multiple = false)]
 struct Text {
-    /// Text to read.
+    /// Text to read; - reads standard input.
     #[arg(long, value_name = "TEXT")]
     prompt: Option<String>,
     /// Token ids to read, such as 1,2,3.
@@ -64,18 +61,19 @@ impl Trace {
     pub(super) fn execute(&self) -> Result<(), Failure> {
         let model = load(self.model.as_deref())?;
         warn(&model);
-        let mut backend = backend(&self.backend, self.threads)?;
+        let mut backend = self.machine.start()?;
         let job = TraceJob {
             ids: self.ids(&model)?.into(),
-            layers: self.layers.clone().unwrap_or_else(|| (0..model.config.n_layers).collect()),
+            layers: self.layers(&model),
             probes: self.wanted(),
             write: self.tokens,
             budget: self.budget_mib.saturating_mul(1 << 20),
-            backend: self.backend.clone(),
+            backend: self.machine.backend.clone(),
             model: ModelRef(model),
         };
         let file = TraceFile::record(&job, &mut *backend, &mut |_| ControlFlow::Continue(()))?;
-        file.write(&self.out).map_err(mambascope_core::job::JobError::from)?;
+        file.write(&self.out)
+            .map_err(mambascope_core::job::JobError::from)?;
         for (name, shape) in file.contents() {
             emit(&format!("{name} {shape:?}\n"))?;
         }
@@ -85,15 +83,33 @@ impl Trace {
 
     fn ids(&self, model: &Model) -> Result<Vec<u32>, Failure> {
         match (&self.text.prompt, &self.text.ids) {
-            (Some(prompt), _) => Ok(prompt_ids(model, prompt)?),
+            (Some(prompt), _) => Ok(prompt_ids(model, &prompt_text(prompt)?)?),
             (None, ids) => Ok(ids.clone().unwrap_or_default()),
+        }
+    }
+
+    /// The layers asked for, each once, in order; all unless some are named.
+    fn layers(&self, model: &Model) -> Vec<usize> {
+        match &self.layers {
+            Some(layers) => layers
+                .iter()
+                .copied()
+                .collect::<BTreeSet<_>>()
+                .into_iter()
+                .collect(),
+            None => (0..model.config.n_layers).collect(),
         }
     }
 
     /// The stages asked for; logits always.
     fn wanted(&self) -> Vec<Probe> {
-        let Some(probes) = &self.probes else { return TraceJob::PROBES.to_vec() };
-        let mut probes: Vec<Probe> = Probe::ALL.into_iter().filter(|probe| probes.contains(probe)).collect();
+        let Some(probes) = &self.probes else {
+            return TraceJob::PROBES.to_vec();
+        };
+        let mut probes: Vec<Probe> = Probe::ALL
+            .into_iter()
+            .filter(|probe| probes.contains(probe))
+            .collect();
         if !probes.contains(&Probe::Logits) {
             probes.push(Probe::Logits);
         }

@@ -119,6 +119,13 @@ impl Model {
             .chain(layers)
     }
 
+    /// Widens the halves now, so that the first token read does not have to.
+    pub fn widen(&self) {
+        for tensor in self.tensors() {
+            tensor.as_f32();
+        }
+    }
+
     /// Number of weights, a tied head counted once.
     pub fn parameters(&self) -> usize {
         self.tensors().map(Tensor::len).sum()

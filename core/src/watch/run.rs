@@ -155,9 +155,12 @@ impl Watch {
     fn look(&mut self, job: &WatchJob) -> Watched {
         let layer = job.layer.min(self.recorder.a_nd.len() - 1);
         let recorded = self.recorder.first..self.recorder.end();
-        let token = job.token.unwrap_or(usize::MAX).clamp(recorded.start, recorded.end.max(1) - 1);
         let slot_norms = self.slot_norms(layer);
-        let focus = recorded.contains(&token).then(|| Focus { token, layer, h_nd: self.state_after(layer, token) });
+        let last = recorded.clone().next_back();
+        let focus = last.map(|last| {
+            let token = job.token.map_or(last, |token| token.clamp(recorded.start, last));
+            Focus { token, layer, h_nd: self.state_after(layer, token) }
+        });
         Watched {
             ids: self.ids.as_slice().into(),
             prompt_len: self.text.prompt.len(),

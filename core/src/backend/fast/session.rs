@@ -59,6 +59,7 @@ pub(super) struct FastSession {
 impl FastSession {
     pub(super) fn new(model: &Arc<Model>, threads: Threads) -> Self {
         let dims = model.config.mamba;
+        model.widen();
         let blocks = model.layers.iter().map(|layer| Block::new(layer, &dims)).collect();
         let logits_v = vec![0.0; model.config.vocab_size];
         let scratch = Scratch::default();

@@ -1,0 +1,167 @@
+//! Sessions: chunks, steps, snapshots, edits; and what a decoded token costs.
+
+use std::ops::ControlFlow;
+
+use mambascope_core::backend::{Backend, BackendError, FastBackend, NaiveBackend, Session, prefill_in_chunks};
+use mambascope_core::state::State;
+use mambascope_core::trace::{DEFAULT_BUDGET, Probe, Site, TraceError, TracePlan, TraceTap};
+
+use crate::support::{Tolerance, backends, compare, embedded, load};
+
+const TEXT: &str = "Mr. Holt came down to the harbour on the last evening of the year, and found no one there but the old keeper, \
+    who did not know him. \"You are late,\" said the keeper. \"The boat has gone, and there will be no other until the ice goes \
+    out of the river.\" Mr. Holt sat down upon his box and looked at the water for a long time before he answered.";
+
+fn text_ids() -> Vec<u32> {
+    embedded().tokenizer.as_ref().unwrap().encode(TEXT).unwrap()
+}
+
+/// Scores after every token of `ids`, read in chunks.
+fn all_logits(session: &mut dyn Session, ids: &[u32], chunk: usize) -> Vec<f64> {
+    let config = session.model().config.clone();
+    let plan = TracePlan { layers: vec![], probes: vec![Probe::Logits], tokens: ids.len(), budget: DEFAULT_BUDGET };
+    let mut tap = TraceTap::new(&plan, &config).unwrap();
+    prefill_in_chunks(session, ids, chunk, &mut tap, &mut |_| ControlFlow::Continue(())).unwrap();
+    tap.finish().get(Site::model(Probe::Logits)).unwrap().iter().map(|&x| x.into()).collect()
+}
+
+#[test]
+fn chunks_of_any_size_and_steps_agree() {
+    let (model, ids) = (embedded(), text_ids());
+    for mut backend in backends() {
+        let mut open = || backend.open(&model).unwrap();
+        let whole = all_logits(&mut *open(), &ids, usize::MAX);
+        for chunk in [1, 7, 64] {
+            compare(&all_logits(&mut *open(), &ids, chunk), &whole, Tolerance::Absolute(1e-4)).unwrap();
+        }
+        let mut session = open();
+        let vocab = model.config.vocab_size;
+        for (l, &id) in ids.iter().enumerate() {
+            session.step(id, &mut ()).unwrap();
+            let stepped: Vec<f64> = session.logits().iter().map(|&x| x.into()).collect();
+            compare(&stepped, &whole[l * vocab..(l + 1) * vocab], Tolerance::Absolute(1e-4)).unwrap();
+        }
+    }
+}
+
+#[test]
+fn the_quick_backend_follows_the_plain_one_through_a_text() {
+    let (model, ids) = (embedded(), text_ids());
+    let plain = all_logits(&mut *NaiveBackend::default().open(&model).unwrap(), &ids, 64);
+    let quick = all_logits(&mut *FastBackend::new(2).unwrap().open(&model).unwrap(), &ids, 64);
+    // The gate of the goldens, on the weights people look at.
+    compare(&quick, &plain, Tolerance::Absolute(2e-4)).unwrap();
+}
+
+#[test]
+fn a_restored_session_continues_bit_for_bit() {
+    let (model, ids) = (embedded(), text_ids());
+    let (before, after) = ids.split_at(40);
+    for mut backend in backends() {
+        let mut first = backend.open(&model).unwrap();
+        first.prefill(before, &mut ()).unwrap();
+        let snapshot = first.state();
+        assert_eq!(snapshot.position, before.len());
+        let mut second = backend.open(&model).unwrap();
+        second.set_state(&snapshot).unwrap();
+        for &id in after {
+            first.step(id, &mut ()).unwrap();
+            second.step(id, &mut ()).unwrap();
+            assert_eq!(first.logits(), second.logits(), "{}", backend.name());
+        }
+        assert_eq!(first.state(), second.state());
+        assert_eq!(first.state().position, ids.len());
+    }
+}
+
+#[test]
+fn a_state_can_be_edited_compared_and_refused() {
+    let (model, ids) = (embedded(), text_ids());
+    for mut backend in backends() {
+        let mut session = backend.open(&model).unwrap();
+        session.prefill(&ids[..50], &mut ()).unwrap();
+        let kept = session.state();
+        assert_eq!(kept.bytes(), session.state_bytes(), "what is shown is what is held");
+        assert_eq!(kept.max_difference(&kept).unwrap(), 0.0);
+
+        let mut edited = kept.clone();
+        edited.layers[2].ssm_dn.column_mut(0).fill(0.0);
+        assert!(kept.max_difference(&edited).unwrap() > 0.01);
+        session.step(ids[50], &mut ()).unwrap();
+        let untouched = session.logits().to_vec();
+        session.set_state(&edited).unwrap();
+        session.step(ids[50], &mut ()).unwrap();
+        assert_ne!(session.logits(), untouched, "a forgotten slot changes what comes next");
+        session.set_state(&kept).unwrap();
+        session.step(ids[50], &mut ()).unwrap();
+        assert_eq!(session.logits(), untouched);
+
+        let mut broken = kept.clone();
+        broken.layers[0].conv_dk[[3, 1]] = f32::NAN;
+        assert!(kept.max_difference(&broken).unwrap().is_nan());
+        let other = State::zeros(&load("mamba1-tiny").config);
+        assert!(kept.max_difference(&other).is_err());
+        let error = session.set_state(&other).unwrap_err().to_string();
+        assert!(error.contains("number of layers: wanted 6, found 2"), "{error}");
+    }
+}
+
+#[test]
+fn ids_are_checked_before_anything_changes() {
+    let model = embedded();
+    for mut backend in backends() {
+        let mut session = backend.open(&model).unwrap();
+        assert_eq!(session.prefill(&[], &mut ()), Err(BackendError::NoTokens));
+        let error = session.prefill(&[5, 2048], &mut ()).unwrap_err().to_string();
+        assert!(error.contains("2048") && error.contains("position 1") && error.contains("0 to 2047"), "{error}");
+        assert_eq!(session.state(), State::zeros(&model.config));
+    }
+}
+
+#[test]
+fn a_prefill_can_be_stopped_between_chunks() {
+    let (model, ids) = (embedded(), text_ids());
+    let mut session = FastBackend::new(1).unwrap().open(&model).unwrap();
+    let stop = &mut |done| if done >= 20 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
+    let stopped = prefill_in_chunks(&mut *session, &ids, 10, &mut (), stop);
+    assert_eq!(stopped, Err(BackendError::Cancelled { done: 20, total: ids.len() }));
+    assert_eq!(session.state().position, 20);
+}
+
+#[test]
+fn a_decoded_token_allocates_nothing() {
+    let (model, ids) = (embedded(), text_ids());
+    let mut session = FastBackend::new(1).unwrap().open(&model).unwrap();
+    session.step(ids[0], &mut ()).unwrap();
+    let before = crate::memory::allocations();
+    for &id in &ids[1..] {
+        session.step(id, &mut ()).unwrap();
+    }
+    assert_eq!(crate::memory::allocations(), before);
+    drop(std::hint::black_box(vec![0u8; 64]));
+    assert_eq!(crate::memory::allocations(), before + 1, "the counter counts");
+}
+
+#[test]
+fn a_trace_is_priced_before_it_is_made() {
+    let model = embedded();
+    let mut plan = TracePlan { layers: vec![0, 5], probes: Probe::ALL.to_vec(), tokens: 20, budget: DEFAULT_BUDGET };
+    let mut tap = TraceTap::new(&plan, &model.config).unwrap();
+    let mut session = FastBackend::new(1).unwrap().open(&model).unwrap();
+    session.prefill(&text_ids()[..20], &mut tap).unwrap();
+    let held: usize = tap.finish().into_arrays().map(|(_, values)| values.len() * 4).sum();
+    assert_eq!(plan.bytes(&model.config), held as u128);
+
+    plan.budget = held as u64 - 1;
+    let error = TraceTap::new(&plan, &model.config).err().unwrap();
+    assert_eq!(error, TraceError::OverBudget { bytes: held as u128, budget: held as u64 - 1 });
+    assert!(error.to_string().contains(&held.to_string()) && error.to_string().contains("fewer layers"), "{error}");
+
+    plan.layers = vec![6];
+    let error = TraceTap::new(&plan, &model.config).err().unwrap().to_string();
+    assert!(error.contains("no layer 6") && error.contains("0 to 5"), "{error}");
+
+    // More bytes than there are addresses is a number too, not an overflow.
+    plan = TracePlan { layers: vec![0; 1000], probes: vec![Probe::H], tokens: usize::MAX, budget: u64::MAX };
+    assert!(matches!(TraceTap::new(&plan, &model.config), Err(TraceError::OverBudget { .. })));
+}
