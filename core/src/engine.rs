@@ -69,10 +69,19 @@ impl Engine {
     /// # Errors
     /// When the system refuses the thread.
     pub fn start(workshop: Workshop, wake: impl Fn() + Send + Sync + 'static) -> io::Result<Self> {
-        let shared = Arc::new(Shared { desk: Mutex::default(), work: Condvar::new(), wake: Box::new(wake) });
+        let shared = Arc::new(Shared {
+            desk: Mutex::default(),
+            work: Condvar::new(),
+            wake: Box::new(wake),
+        });
         let theirs = Arc::clone(&shared);
-        let thread = std::thread::Builder::new().name("engine".to_owned()).spawn(move || serve(&theirs, workshop))?;
-        Ok(Self { shared, thread: Some(thread) })
+        let thread = std::thread::Builder::new()
+            .name("engine".to_owned())
+            .spawn(move || serve(&theirs, workshop))?;
+        Ok(Self {
+            shared,
+            thread: Some(thread),
+        })
     }
 
     /// Asks for a job in a slot, unless it is the one last asked there, and gives what the slot holds now.
@@ -94,7 +103,12 @@ impl Engine {
 
     /// What a slot holds, without asking for anything.
     pub fn reply(&self, slot: &'static str) -> Reply {
-        self.shared.desk().slots.get(slot).map(|slot| slot.reply.clone()).unwrap_or_default()
+        self.shared
+            .desk()
+            .slots
+            .get(slot)
+            .map(|slot| slot.reply.clone())
+            .unwrap_or_default()
     }
 
     /// Whether anything waits or runs.
@@ -107,7 +121,10 @@ impl Engine {
     pub fn cancel(&self, slot: &'static str) {
         let mut desk = self.shared.desk();
         desk.queue.retain(|waiting| *waiting != slot);
-        let running = desk.running.as_ref().is_some_and(|(running, _)| *running == slot);
+        let running = desk
+            .running
+            .as_ref()
+            .is_some_and(|(running, _)| *running == slot);
         if running {
             desk.cancel = true;
         } else if let Some(entry) = desk.slots.get_mut(slot) {
@@ -146,7 +163,9 @@ impl Drop for Engine {
 /// The worker's life: take the oldest waiting slot, compute, answer.
 fn serve(shared: &Shared, mut workshop: Workshop) {
     while let Some((slot, job)) = next_job(shared) {
-        let outcome = catch_unwind(AssertUnwindSafe(|| workshop.run(&job, &mut |progress| report(shared, slot, progress))));
+        let outcome = catch_unwind(AssertUnwindSafe(|| {
+            workshop.run(&job, &mut |progress| report(shared, slot, progress))
+        }));
         let outcome = outcome.unwrap_or_else(|panic| {
             workshop.reset();
             Err(JobError::Panicked(panic_text(&*panic)))
@@ -168,7 +187,10 @@ fn next_job(shared: &Shared) -> Option<(&'static str, Job)> {
                 return Some((slot, job));
             }
         } else {
-            desk = shared.work.wait(desk).unwrap_or_else(PoisonError::into_inner);
+            desk = shared
+                .work
+                .wait(desk)
+                .unwrap_or_else(PoisonError::into_inner);
         }
     }
 }
@@ -180,13 +202,19 @@ fn report(shared: &Shared, slot: &'static str, progress: Progress) -> ControlFlo
     let stop = desk.cancel || desk.queue.contains(&slot);
     if let Some(entry) = desk.slots.get_mut(slot) {
         match progress {
-            Progress::Count { what, done, total } => entry.reply.progress = Some((what, done, total)),
+            Progress::Count { what, done, total } => {
+                entry.reply.progress = Some((what, done, total))
+            }
             Progress::Partial(answer) => entry.reply.answer = Some(answer),
         }
     }
     drop(desk);
     (shared.wake)();
-    if stop { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    if stop {
+        ControlFlow::Break(())
+    } else {
+        ControlFlow::Continue(())
+    }
 }
 
 fn finish(shared: &Shared, slot: &'static str, job: &Job, outcome: Result<Answer, JobError>) {
@@ -211,5 +239,6 @@ fn finish(shared: &Shared, slot: &'static str, job: &Job, outcome: Result<Answer
 
 fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "a panic without a message".to_owned())
+    text.or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "a panic without a message".to_owned())
 }

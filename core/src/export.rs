@@ -36,10 +36,18 @@ impl Picture {
     pub fn write_png(&self, writer: &mut dyn Write) -> io::Result<()> {
         let wanted = u64::from(self.width) * u64::from(self.height) * 4;
         if self.rgba.len() as u64 != wanted {
-            return Err(io::Error::other(format!("a picture of {wanted} bytes was promised, {} came", self.rgba.len())));
+            return Err(io::Error::other(format!(
+                "a picture of {wanted} bytes was promised, {} came",
+                self.rgba.len()
+            )));
         }
         PngEncoder::new(writer)
-            .write_image(&self.rgba, self.width, self.height, ExtendedColorType::Rgba8)
+            .write_image(
+                &self.rgba,
+                self.width,
+                self.height,
+                ExtendedColorType::Rgba8,
+            )
             .map_err(io::Error::other)
     }
 }
@@ -48,12 +56,23 @@ impl Picture {
 ///
 /// # Errors
 /// When the folder cannot be written, the disk is full, or `fill` fails.
-pub fn write_file(path: &Path, fill: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<(), ExportError> {
-    let failed = |error: io::Error| ExportError { path: path.to_owned(), reason: error.to_string() };
+pub fn write_file(
+    path: &Path,
+    fill: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+) -> Result<(), ExportError> {
+    let failed = |error: io::Error| ExportError {
+        path: path.to_owned(),
+        reason: error.to_string(),
+    };
     if path.is_dir() || path.file_name().is_none() {
-        return Err(failed(io::Error::other("this is a folder, not a file name")));
+        return Err(failed(io::Error::other(
+            "this is a folder, not a file name",
+        )));
     }
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let folder = path
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty())
+        .unwrap_or(Path::new("."));
     let mut builder = tempfile::Builder::new();
     builder.prefix(".mambascope-");
     // A temporary file is private by default; the result should be as readable as any other new file.
@@ -61,9 +80,13 @@ pub fn write_file(path: &Path, fill: impl FnOnce(&mut dyn Write) -> io::Result<(
     builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
     let mut temporary = builder.tempfile_in(folder).map_err(failed)?;
     let mut buffered = BufWriter::new(temporary.as_file_mut());
-    fill(&mut buffered).and_then(|()| buffered.flush()).map_err(failed)?;
+    fill(&mut buffered)
+        .and_then(|()| buffered.flush())
+        .map_err(failed)?;
     drop(buffered);
     temporary.as_file().sync_all().map_err(failed)?;
-    temporary.persist(path).map_err(|error| failed(error.error))?;
+    temporary
+        .persist(path)
+        .map_err(|error| failed(error.error))?;
     Ok(())
 }

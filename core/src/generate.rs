@@ -26,14 +26,26 @@ pub struct Sampling {
 
 impl Default for Sampling {
     fn default() -> Self {
-        Self { temperature: 0.8, top_k: 50, top_p: 0.95, repetition_penalty: 1.1, seed: 1 }
+        Self {
+            temperature: 0.8,
+            top_k: 50,
+            top_p: 0.95,
+            repetition_penalty: 1.1,
+            seed: 1,
+        }
     }
 }
 
 impl Sampling {
     /// The most likely token, always.
     pub fn greedy() -> Self {
-        Self { temperature: 0.0, top_k: 0, top_p: 1.0, repetition_penalty: 1.0, seed: 0 }
+        Self {
+            temperature: 0.0,
+            top_k: 0,
+            top_p: 1.0,
+            repetition_penalty: 1.0,
+            seed: 0,
+        }
     }
 }
 
@@ -47,16 +59,31 @@ pub struct Sampler {
 impl Sampler {
     /// The token after `history`, from `logits` `[v]`. A draw considers only ids below `known`: rows that pad the embedding
     /// have scores but no text. A greedy choice considers all, as the references do.
-    pub fn pick(&mut self, logits: &[f32], history: &[u32], sampling: &Sampling, known: usize) -> u32 {
+    pub fn pick(
+        &mut self,
+        logits: &[f32],
+        history: &[u32],
+        sampling: &Sampling,
+        known: usize,
+    ) -> u32 {
         self.scores.clear();
         self.scores.extend_from_slice(logits);
         if sampling.repetition_penalty != 1.0 {
-            penalise(&mut self.scores, logits, history, sampling.repetition_penalty);
+            penalise(
+                &mut self.scores,
+                logits,
+                history,
+                sampling.repetition_penalty,
+            );
         }
         if !(sampling.temperature > 0.0) {
             return argmax(&self.scores);
         }
-        let known = if known == 0 { self.scores.len() } else { known.min(self.scores.len()) };
+        let known = if known == 0 {
+            self.scores.len()
+        } else {
+            known.min(self.scores.len())
+        };
         self.keep_likely(known, sampling);
         let mut rng = ChaCha8Rng::seed_from_u64(sampling.seed);
         rng.set_stream(history.len() as u64);
@@ -71,22 +98,39 @@ impl Sampler {
         let weight = |score: f32| ((score - best) / sampling.temperature).exp();
         let total: f32 = scores.iter().map(|&s| weight(s)).sum();
         // Saves sorting the vocabulary: what lies below this share of the whole cannot be among those that sum to top_p.
-        let floor = if sampling.top_k == 0 { (1.0 - sampling.top_p).max(0.0) / known as f32 * total } else { 0.0 };
+        let floor = if sampling.top_k == 0 {
+            (1.0 - sampling.top_p).max(0.0) / known as f32 * total
+        } else {
+            0.0
+        };
         self.candidates.clear();
-        self.candidates.extend(scores.iter().map(|&s| weight(s)).zip(0..).filter(|&(w, _)| w >= floor).map(|(w, id)| (id, w)));
+        self.candidates.extend(
+            scores
+                .iter()
+                .map(|&s| weight(s))
+                .zip(0..)
+                .filter(|&(w, _)| w >= floor)
+                .map(|(w, id)| (id, w)),
+        );
         if sampling.top_k > 0 && sampling.top_k < self.candidates.len() {
-            self.candidates.select_nth_unstable_by(sampling.top_k - 1, by_weight);
+            self.candidates
+                .select_nth_unstable_by(sampling.top_k - 1, by_weight);
             self.candidates.truncate(sampling.top_k);
         }
         self.candidates.sort_unstable_by(by_weight);
         // As in transformers, top-p works on what top-k has left.
-        let kept = if sampling.top_k == 0 { total } else { self.candidates.iter().map(|c| c.1).sum() };
+        let kept = if sampling.top_k == 0 {
+            total
+        } else {
+            self.candidates.iter().map(|c| c.1).sum()
+        };
         let mut sum = 0.0;
         let reached = self.candidates.iter().position(|c| {
             sum += c.1;
             sum >= sampling.top_p * kept
         });
-        self.candidates.truncate(reached.map_or(self.candidates.len(), |i| i + 1));
+        self.candidates
+            .truncate(reached.map_or(self.candidates.len(), |i| i + 1));
     }
 
     fn draw(&self, uniform: f32) -> u32 {
@@ -97,7 +141,9 @@ impl Sampler {
             left < 0.0
         });
         // Rounding may leave a crumb after the last candidate.
-        chosen.or(self.candidates.last()).map_or_else(|| argmax(&self.scores), |c| c.0)
+        chosen
+            .or(self.candidates.last())
+            .map_or_else(|| argmax(&self.scores), |c| c.0)
     }
 }
 
@@ -108,8 +154,13 @@ fn by_weight(a: &(u32, f32), b: &(u32, f32)) -> std::cmp::Ordering {
 fn penalise(scores: &mut [f32], logits: &[f32], history: &[u32], penalty: f32) {
     for &id in history {
         // From the original score, so that a token met twice is not penalised twice.
-        if let (Some(score), Some(&logit)) = (scores.get_mut(id as usize), logits.get(id as usize)) {
-            *score = if logit > 0.0 { logit / penalty } else { logit * penalty };
+        if let (Some(score), Some(&logit)) = (scores.get_mut(id as usize), logits.get(id as usize))
+        {
+            *score = if logit > 0.0 {
+                logit / penalty
+            } else {
+                logit * penalty
+            };
         }
     }
 }
@@ -141,7 +192,10 @@ pub fn most_likely(logits: &[f32], count: usize) -> Vec<(u32, f32)> {
     }
     ranked.sort_unstable_by(by_weight);
     let total = log_sum_exp(logits);
-    ranked.into_iter().map(|(id, score)| (id, (score - total).exp())).collect()
+    ranked
+        .into_iter()
+        .map(|(id, score)| (id, (score - total).exp()))
+        .collect()
 }
 
 /// Why a text ended.
@@ -169,7 +223,10 @@ pub fn generate(
     on_token: &mut dyn FnMut(u32) -> ControlFlow<()>,
 ) -> Result<Finish, BackendError> {
     let model = std::sync::Arc::clone(session.model());
-    let known = model.tokenizer.as_ref().map_or(0, |tokenizer| tokenizer.len());
+    let known = model
+        .tokenizer
+        .as_ref()
+        .map_or(0, |tokenizer| tokenizer.len());
     let mut sampler = Sampler::default();
     for written in 1..=limit {
         let id = sampler.pick(session.logits(), history, sampling, known);
@@ -192,7 +249,13 @@ mod tests {
     use super::*;
 
     fn sampling(temperature: f32, top_k: usize, top_p: f32) -> Sampling {
-        Sampling { temperature, top_k, top_p, repetition_penalty: 1.0, seed: 3 }
+        Sampling {
+            temperature,
+            top_k,
+            top_p,
+            repetition_penalty: 1.0,
+            seed: 3,
+        }
     }
 
     /// How often each of four tokens is drawn, over as many positions.
@@ -210,24 +273,39 @@ mod tests {
     fn draws_follow_the_probabilities() {
         let probabilities = [0.5, 0.3, 0.15, 0.05];
         let logits = probabilities.map(f32::ln);
-        for (share, p) in shares(&sampling(1.0, 0, 1.0), &logits).iter().zip(probabilities) {
+        for (share, p) in shares(&sampling(1.0, 0, 1.0), &logits)
+            .iter()
+            .zip(probabilities)
+        {
             assert!((share - p).abs() < 0.03, "{share} for {p}");
         }
         let cut = shares(&sampling(1.0, 2, 1.0), &logits);
-        assert!((cut[0] - 0.625).abs() < 0.03 && cut[2] + cut[3] == 0.0, "top-k 2 gave {cut:?}");
+        assert!(
+            (cut[0] - 0.625).abs() < 0.03 && cut[2] + cut[3] == 0.0,
+            "top-k 2 gave {cut:?}"
+        );
         let cut = shares(&sampling(1.0, 0, 0.75), &logits);
-        assert!((cut[0] - 0.625).abs() < 0.03 && cut[2] + cut[3] == 0.0, "top-p 0.75 gave {cut:?}");
+        assert!(
+            (cut[0] - 0.625).abs() < 0.03 && cut[2] + cut[3] == 0.0,
+            "top-p 0.75 gave {cut:?}"
+        );
     }
 
     #[test]
     fn greedy_takes_the_first_of_equals_and_never_nan() {
         let mut sampler = Sampler::default();
-        assert_eq!(sampler.pick(&[f32::NAN, 2.0, 5.0, 5.0], &[], &Sampling::greedy(), 0), 2);
+        assert_eq!(
+            sampler.pick(&[f32::NAN, 2.0, 5.0, 5.0], &[], &Sampling::greedy(), 0),
+            2
+        );
     }
 
     #[test]
     fn a_token_met_twice_is_penalised_once() {
-        let penalised = Sampling { repetition_penalty: 2.0, ..Sampling::greedy() };
+        let penalised = Sampling {
+            repetition_penalty: 2.0,
+            ..Sampling::greedy()
+        };
         let mut sampler = Sampler::default();
         assert_eq!(sampler.pick(&[4.0, 2.1, -1.0], &[0, 0], &penalised, 0), 1);
         assert_eq!(sampler.pick(&[4.0, 0.9, -1.0], &[0, 0], &penalised, 0), 0);
@@ -239,7 +317,14 @@ mod tests {
         assert!(drawn[2] > 0.4);
         let mut sampler = Sampler::default();
         for position in 0..200 {
-            assert!(sampler.pick(&[0.0, 0.0, 9.0, 9.0], &vec![0; position], &sampling(1.0, 0, 1.0), 2) < 2);
+            assert!(
+                sampler.pick(
+                    &[0.0, 0.0, 9.0, 9.0],
+                    &vec![0; position],
+                    &sampling(1.0, 0, 1.0),
+                    2
+                ) < 2
+            );
         }
     }
 

@@ -104,7 +104,7 @@ pub enum Progress {
 pub enum JobError {
     /// A model could not be loaded.
     #[error(transparent)]
-    Load(#[from] LoadError),
+    Load(Box<LoadError>),
     /// A backend refused.
     #[error(transparent)]
     Backend(#[from] BackendError),
@@ -126,8 +126,16 @@ pub enum JobError {
         found: String,
     },
     /// A defect of this program; the engine goes on.
-    #[error("this computation failed inside: {0}. The rest of the program goes on; please report it")]
+    #[error(
+        "this computation failed inside: {0}. The rest of the program goes on; please report it"
+    )]
     Panicked(String),
+}
+
+impl From<LoadError> for JobError {
+    fn from(error: LoadError) -> Self {
+        Self::Load(Box::new(error))
+    }
 }
 
 /// Who computes: the backends, and what is worth keeping between jobs.
@@ -139,7 +147,10 @@ pub struct Workshop {
 impl Workshop {
     /// With these backends.
     pub fn new(backends: Vec<Box<dyn Backend>>) -> Self {
-        Self { backends, watch: None }
+        Self {
+            backends,
+            watch: None,
+        }
     }
 
     /// The backend of that name.
@@ -147,12 +158,18 @@ impl Workshop {
     /// # Errors
     /// When there is none.
     pub fn backend(&mut self, name: &str) -> Result<&mut dyn Backend, JobError> {
-        let found = self.backends.iter().position(|backend| backend.name() == name);
+        let found = self
+            .backends
+            .iter()
+            .position(|backend| backend.name() == name);
         match found {
             Some(index) => Ok(&mut *self.backends[index]),
             None => {
                 let names: Vec<_> = self.backends.iter().map(|backend| backend.name()).collect();
-                Err(JobError::NoBackend { wanted: name.to_owned(), found: names.join(", ") })
+                Err(JobError::NoBackend {
+                    wanted: name.to_owned(),
+                    found: names.join(", "),
+                })
             }
         }
     }
@@ -178,7 +195,11 @@ impl Workshop {
                 let share = |part: f32| {
                     let done = (part.clamp(0.0, 1.0) * 100.0) as usize;
                     // A load is short and cannot be stopped half-way.
-                    let _ = report.borrow_mut()(Progress::Count { what: "checking the weights", done, total: 100 });
+                    let _ = report.borrow_mut()(Progress::Count {
+                        what: "checking the weights",
+                        done,
+                        total: 100,
+                    });
                 };
                 Ok(Answer::Model(Arc::new(checkpoint::load(path, &share)?)))
             }
@@ -215,7 +236,10 @@ impl Workshop {
 }
 
 fn saved(path: &std::path::Path) -> Answer {
-    Answer::Saved(path.to_owned(), std::fs::metadata(path).map_or(0, |data| data.len()))
+    Answer::Saved(
+        path.to_owned(),
+        std::fs::metadata(path).map_or(0, |data| data.len()),
+    )
 }
 
 /// The ids of a prompt: by the model's tokenizer, or written in decimal when it has none.
@@ -224,11 +248,19 @@ fn saved(path: &std::path::Path) -> Answer {
 /// When the text is empty, cannot be tokenised, or is not numbers.
 pub fn prompt_ids(model: &Model, text: &str) -> Result<Vec<u32>, JobError> {
     if text.trim().is_empty() {
-        return Err(JobError::Prompt("the prompt is empty: type a few words for the model to continue".to_owned()));
+        return Err(JobError::Prompt(
+            "the prompt is empty: type a few words for the model to continue".to_owned(),
+        ));
     }
     match &model.tokenizer {
-        Some(tokenizer) => tokenizer.encode(text).map_err(|error| JobError::Prompt(error.to_string())),
-        None => text.split([',', ' ', '\n', '\t']).filter(|part| !part.is_empty()).map(decimal_id).collect(),
+        Some(tokenizer) => tokenizer
+            .encode(text)
+            .map_err(|error| JobError::Prompt(error.to_string())),
+        None => text
+            .split([',', ' ', '\n', '\t'])
+            .filter(|part| !part.is_empty())
+            .map(decimal_id)
+            .collect(),
     }
 }
 

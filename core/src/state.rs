@@ -25,7 +25,9 @@ pub struct State {
 
 /// A state that belongs to a model of other sizes.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[error("this state does not fit the model: {what}: wanted {wanted}, found {found}; take a snapshot from a session of the same model")]
+#[error(
+    "this state does not fit the model: {what}: wanted {wanted}, found {found}; take a snapshot from a session of the same model"
+)]
 pub struct StateError {
     /// Which part.
     pub what: String,
@@ -43,12 +45,18 @@ impl State {
             conv_dk: Array2::zeros((dims.d_inner, dims.d_conv)),
             ssm_dn: Array2::zeros((dims.d_inner, dims.d_state)),
         };
-        Self { position: 0, layers: vec![layer; config.n_layers] }
+        Self {
+            position: 0,
+            layers: vec![layer; config.n_layers],
+        }
     }
 
     /// Bytes of the arrays: the same however long the text.
     pub fn bytes(&self) -> usize {
-        self.layers.iter().map(|layer| (layer.conv_dk.len() + layer.ssm_dn.len()) * size_of::<f32>()).sum()
+        self.layers
+            .iter()
+            .map(|layer| (layer.conv_dk.len() + layer.ssm_dn.len()) * size_of::<f32>())
+            .sum()
     }
 
     /// Whether the arrays have the model's sizes.
@@ -57,17 +65,39 @@ impl State {
     /// Names the first part that does not.
     pub fn check(&self, config: &Config) -> Result<(), StateError> {
         let dims = config.mamba;
-        let fail = |what: String, wanted: String, found: String| Err(StateError { what, wanted, found });
+        let fail = |what: String, wanted: String, found: String| {
+            Err(StateError {
+                what,
+                wanted,
+                found,
+            })
+        };
         if self.layers.len() != config.n_layers {
-            return fail("number of layers".into(), config.n_layers.to_string(), self.layers.len().to_string());
+            return fail(
+                "number of layers".into(),
+                config.n_layers.to_string(),
+                self.layers.len().to_string(),
+            );
         }
         for (i, layer) in self.layers.iter().enumerate() {
             for (name, found, wanted) in [
-                ("convolution window", layer.conv_dk.dim(), (dims.d_inner, dims.d_conv)),
-                ("hidden state", layer.ssm_dn.dim(), (dims.d_inner, dims.d_state)),
+                (
+                    "convolution window",
+                    layer.conv_dk.dim(),
+                    (dims.d_inner, dims.d_conv),
+                ),
+                (
+                    "hidden state",
+                    layer.ssm_dn.dim(),
+                    (dims.d_inner, dims.d_state),
+                ),
             ] {
                 if found != wanted {
-                    return fail(format!("layer {i}, {name}"), format!("{wanted:?}"), format!("{found:?}"));
+                    return fail(
+                        format!("layer {i}, {name}"),
+                        format!("{wanted:?}"),
+                        format!("{found:?}"),
+                    );
                 }
             }
         }
@@ -79,18 +109,32 @@ impl State {
     /// # Errors
     /// When the two have different sizes.
     pub fn max_difference(&self, other: &State) -> Result<f32, StateError> {
-        let sizes = |state: &State| -> Vec<_> { state.layers.iter().map(|l| (l.conv_dk.dim(), l.ssm_dn.dim())).collect() };
+        let sizes = |state: &State| -> Vec<_> {
+            state
+                .layers
+                .iter()
+                .map(|l| (l.conv_dk.dim(), l.ssm_dn.dim()))
+                .collect()
+        };
         let (wanted, found) = (sizes(self), sizes(other));
         if wanted != found {
             let what = "sizes of two states to compare".into();
-            return Err(StateError { what, wanted: format!("{wanted:?}"), found: format!("{found:?}") });
+            return Err(StateError {
+                what,
+                wanted: format!("{wanted:?}"),
+                found: format!("{found:?}"),
+            });
         }
         let pairs = self.layers.iter().zip(&other.layers);
         let differences = pairs.flat_map(|(left, right)| {
             let conv = left.conv_dk.iter().zip(&right.conv_dk);
-            conv.chain(left.ssm_dn.iter().zip(&right.ssm_dn)).map(|(l, r)| (l - r).abs())
+            conv.chain(left.ssm_dn.iter().zip(&right.ssm_dn))
+                .map(|(l, r)| (l - r).abs())
         });
         // `f32::max` would drop a NaN, and a NaN must not pass for agreement.
-        Ok(differences.fold(0.0, |worst, d| if d.is_nan() || worst < d { d } else { worst }))
+        Ok(differences.fold(
+            0.0,
+            |worst, d| if d.is_nan() || worst < d { d } else { worst },
+        ))
     }
 }

@@ -90,8 +90,17 @@ impl Probe {
     /// Letters of its axes (the crate's glossary); the first is always the token.
     pub fn axes(self) -> &'static str {
         match self {
-            Probe::Embedded | Probe::NormOut | Probe::MixerOutput | Probe::BlockOutput | Probe::FinalHidden => "le",
-            Probe::X | Probe::Gate | Probe::ConvOut | Probe::Delta | Probe::ScanOut | Probe::GatedOut => "ld",
+            Probe::Embedded
+            | Probe::NormOut
+            | Probe::MixerOutput
+            | Probe::BlockOutput
+            | Probe::FinalHidden => "le",
+            Probe::X
+            | Probe::Gate
+            | Probe::ConvOut
+            | Probe::Delta
+            | Probe::ScanOut
+            | Probe::GatedOut => "ld",
             Probe::DtLow => "lr",
             Probe::B | Probe::C => "ln",
             Probe::H => "ldn",
@@ -130,7 +139,10 @@ pub struct Site {
 impl Site {
     /// A probe of one block.
     pub fn layer(layer: usize, probe: Probe) -> Self {
-        Self { layer: Some(layer), probe }
+        Self {
+            layer: Some(layer),
+            probe,
+        }
     }
 
     /// A probe of the whole model.
@@ -207,16 +219,29 @@ pub enum TraceError {
 impl TracePlan {
     /// The places to record, in the order of the pass.
     pub fn sites(&self) -> Vec<Site> {
-        let of_model = self.probes.iter().filter(|p| !p.is_per_layer()).map(|&p| Site::model(p));
+        let of_model = self
+            .probes
+            .iter()
+            .filter(|p| !p.is_per_layer())
+            .map(|&p| Site::model(p));
         let of_layers = self.layers.iter().flat_map(|&layer| {
-            self.probes.iter().filter(|p| p.is_per_layer()).map(move |&p| Site::layer(layer, p))
+            self.probes
+                .iter()
+                .filter(|p| p.is_per_layer())
+                .map(move |&p| Site::layer(layer, p))
         });
         of_model.chain(of_layers).collect()
     }
 
     /// Bytes the record will take.
     pub fn bytes(&self, config: &Config) -> u128 {
-        let elements = |site: &Site| site.probe.shape(config, self.tokens).iter().map(|&n| n as u128).product::<u128>();
+        let elements = |site: &Site| {
+            site.probe
+                .shape(config, self.tokens)
+                .iter()
+                .map(|&n| n as u128)
+                .product::<u128>()
+        };
         self.sites().iter().map(elements).sum::<u128>() * size_of::<f32>() as u128
     }
 
@@ -226,11 +251,17 @@ impl TracePlan {
     /// When a layer does not exist, or the record would be over the budget.
     pub fn check(&self, config: &Config) -> Result<(), TraceError> {
         if let Some(&layer) = self.layers.iter().find(|&&layer| layer >= config.n_layers) {
-            return Err(TraceError::NoSuchLayer { layer, layers: config.n_layers });
+            return Err(TraceError::NoSuchLayer {
+                layer,
+                layers: config.n_layers,
+            });
         }
         let bytes = self.bytes(config);
         if bytes > u128::from(self.budget) {
-            return Err(TraceError::OverBudget { bytes, budget: self.budget });
+            return Err(TraceError::OverBudget {
+                bytes,
+                budget: self.budget,
+            });
         }
         Ok(())
     }
@@ -267,8 +298,18 @@ impl TraceTap {
     /// As [`TracePlan::check`].
     pub fn new(plan: &TracePlan, config: &Config) -> Result<Self, TraceError> {
         plan.check(config)?;
-        let allocate = |site: Site| (site, ArrayD::zeros(IxDyn(&site.probe.shape(config, plan.tokens))));
-        Ok(Self { trace: Trace { values: plan.sites().into_iter().map(allocate).collect() }, filled: BTreeMap::new() })
+        let allocate = |site: Site| {
+            (
+                site,
+                ArrayD::zeros(IxDyn(&site.probe.shape(config, plan.tokens))),
+            )
+        };
+        Ok(Self {
+            trace: Trace {
+                values: plan.sites().into_iter().map(allocate).collect(),
+            },
+            filled: BTreeMap::new(),
+        })
     }
 
     /// The record; tokens that never passed are cut off.
@@ -289,11 +330,15 @@ impl Tap for TraceTap {
     }
 
     fn record(&mut self, site: Site, value: ArrayViewD<'_, f32>) {
-        let Some(whole) = self.trace.values.get_mut(&site) else { return };
+        let Some(whole) = self.trace.values.get_mut(&site) else {
+            return;
+        };
         let start = self.filled.entry(site).or_default();
         let end = (*start + value.len_of(Axis(0))).min(whole.len_of(Axis(0)));
         let rows = Slice::from(..end - *start);
-        whole.slice_axis_mut(Axis(0), Slice::from(*start..end)).assign(&value.slice_axis(Axis(0), rows));
+        whole
+            .slice_axis_mut(Axis(0), Slice::from(*start..end))
+            .assign(&value.slice_axis(Axis(0), rows));
         *start = end;
     }
 }

@@ -35,7 +35,13 @@ pub struct TraceJob {
 
 impl TraceJob {
     /// The stages a trace file holds unless others are asked for.
-    pub const PROBES: [Probe; 5] = [Probe::Delta, Probe::B, Probe::C, Probe::BlockOutput, Probe::Logits];
+    pub const PROBES: [Probe; 5] = [
+        Probe::Delta,
+        Probe::B,
+        Probe::C,
+        Probe::BlockOutput,
+        Probe::Logits,
+    ];
 }
 
 /// Named arrays, ready to write.
@@ -74,18 +80,35 @@ impl TraceFile {
         let mut tap = TraceTap::new(&plan, &job.model.config)?;
         let mut session = backend.open(&job.model)?;
         let total = job.ids.len();
-        prefill_in_chunks(&mut *session, &job.ids, DEFAULT_CHUNK, &mut tap, &mut |done| {
-            progress(Progress::Count { what: "recording", done, total })
-        })?;
+        prefill_in_chunks(
+            &mut *session,
+            &job.ids,
+            DEFAULT_CHUNK,
+            &mut tap,
+            &mut |done| {
+                progress(Progress::Count {
+                    what: "recording",
+                    done,
+                    total,
+                })
+            },
+        )?;
         let state = session.state();
 
         let mut arrays = vec![("input_ids".to_owned(), Array::ids(job.ids.to_vec()))];
         let trace = tap.finish();
-        arrays.extend(trace.into_arrays().map(|(site, value)| (site.name(), Array::Floats(value))));
+        arrays.extend(
+            trace
+                .into_arrays()
+                .map(|(site, value)| (site.name(), Array::Floats(value))),
+        );
         for &i in &job.layers {
             let layer = &state.layers[i];
             for (name, value) in [("ssm_state", &layer.ssm_dn), ("conv_state", &layer.conv_dk)] {
-                arrays.push((format!("layers.{i}.{name}"), Array::Floats(value.clone().into_dyn())));
+                arrays.push((
+                    format!("layers.{i}.{name}"),
+                    Array::Floats(value.clone().into_dyn()),
+                ));
             }
         }
         if job.write > 0 {
@@ -93,23 +116,45 @@ impl TraceFile {
             let mut written = 0;
             // Greedy, to the full length: a trace is compared with others, and they do not stop at an end-of-text token.
             while written < job.write {
-                generate(&mut *session, &mut ids, &Sampling::greedy(), 1, &mut (), &mut |_| ControlFlow::Continue(()))?;
+                generate(
+                    &mut *session,
+                    &mut ids,
+                    &Sampling::greedy(),
+                    1,
+                    &mut (),
+                    &mut |_| ControlFlow::Continue(()),
+                )?;
                 written += 1;
-                if progress(Progress::Count { what: "writing", done: written, total: job.write }).is_break() {
-                    return Err(BackendError::Cancelled { done: written, total: job.write }.into());
+                if progress(Progress::Count {
+                    what: "writing",
+                    done: written,
+                    total: job.write,
+                })
+                .is_break()
+                {
+                    return Err(BackendError::Cancelled {
+                        done: written,
+                        total: job.write,
+                    }
+                    .into());
                 }
                 if written < job.write {
                     session.step(ids[ids.len() - 1], &mut ())?;
                 }
             }
-            arrays.push(("gen_ids".to_owned(), Array::ids(ids.split_off(job.ids.len()))));
+            arrays.push((
+                "gen_ids".to_owned(),
+                Array::ids(ids.split_off(job.ids.len())),
+            ));
         }
         Ok(Self { arrays })
     }
 
     /// Names and shapes, in the order they were recorded.
     pub fn contents(&self) -> impl Iterator<Item = (&str, &[usize])> {
-        self.arrays.iter().map(|(name, array)| (name.as_str(), array.shape()))
+        self.arrays
+            .iter()
+            .map(|(name, array)| (name.as_str(), array.shape()))
     }
 
     /// Writes the file, or nothing.
@@ -118,7 +163,10 @@ impl TraceFile {
     /// When the folder cannot be written or the disk is full.
     pub fn write(&self, path: &Path) -> Result<(), ExportError> {
         write_file(path, |file| {
-            let views = self.arrays.iter().map(|(name, array)| (name.as_str(), array));
+            let views = self
+                .arrays
+                .iter()
+                .map(|(name, array)| (name.as_str(), array));
             let bytes = safetensors::serialize(views, None).map_err(std::io::Error::other)?;
             file.write_all(&bytes)
         })
@@ -148,8 +196,14 @@ impl View for &Array {
 
     fn data(&self) -> Cow<'_, [u8]> {
         match self {
-            Array::Floats(values) => Cow::Owned(values.iter().flat_map(|x| x.to_le_bytes()).collect()),
-            Array::Ids(ids, _) => Cow::Owned(ids.iter().flat_map(|&id| i64::from(id).to_le_bytes()).collect()),
+            Array::Floats(values) => {
+                Cow::Owned(values.iter().flat_map(|x| x.to_le_bytes()).collect())
+            }
+            Array::Ids(ids, _) => Cow::Owned(
+                ids.iter()
+                    .flat_map(|&id| i64::from(id).to_le_bytes())
+                    .collect(),
+            ),
         }
     }
 

@@ -11,16 +11,33 @@ fn program() -> &'static Path {
     static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
     PROGRAM.get_or_init(|| {
         // …/target/debug/deps/it-1234 → …/target/debug
-        let target = std::env::current_exe().unwrap().parent().unwrap().parent().unwrap().to_owned();
+        let target = std::env::current_exe()
+            .unwrap()
+            .parent()
+            .unwrap()
+            .parent()
+            .unwrap()
+            .to_owned();
         let release = target.ends_with("release");
         let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
         let mut cargo = Command::new(env!("CARGO"));
-        cargo.current_dir(workspace).args(["build", "--quiet", "--package", "mambascope", "--bin", "mambascope", "--offline"]);
+        cargo.current_dir(workspace).args([
+            "build",
+            "--quiet",
+            "--package",
+            "mambascope",
+            "--bin",
+            "mambascope",
+            "--offline",
+        ]);
         cargo.arg("--target-dir").arg(target.parent().unwrap());
         if release {
             cargo.arg("--release");
         }
-        assert!(cargo.status().unwrap().success(), "the program does not build");
+        assert!(
+            cargo.status().unwrap().success(),
+            "the program does not build"
+        );
         target.join(format!("mambascope{}", std::env::consts::EXE_SUFFIX))
     })
 }
@@ -43,18 +60,37 @@ fn text(arguments: &[&str]) -> String {
     assert!(output.status.success(), "{}", stderr(&output));
     let whole = stdout(&output);
     let (text, figures) = whole.trim_end().rsplit_once("\n\n").unwrap();
-    assert!(figures.contains("prefill") && figures.matches("tokens/s").count() == 2, "{figures}");
+    assert!(
+        figures.contains("prefill") && figures.matches("tokens/s").count() == 2,
+        "{figures}"
+    );
     text.to_owned()
 }
 
 #[test]
 fn run_continues_the_prompt_and_repeats_itself() {
-    let prompt = ["run", "--prompt", "It was a cold and rainy evening", "--tokens", "24"];
+    let prompt = [
+        "run",
+        "--prompt",
+        "It was a cold and rainy evening",
+        "--tokens",
+        "24",
+    ];
     let with = |more: &[&str]| text(&[&prompt[..], more].concat());
     let greedy = with(&["--greedy"]);
-    assert!(greedy.starts_with("It was a cold and rainy evening") && greedy.len() > 50, "{greedy}");
-    assert_eq!(with(&["--greedy", "--backend", "naive"]), greedy, "both backends write the same");
-    assert_eq!(with(&["--temperature", "0"]).split_at(40).0, greedy.split_at(40).0);
+    assert!(
+        greedy.starts_with("It was a cold and rainy evening") && greedy.len() > 50,
+        "{greedy}"
+    );
+    assert_eq!(
+        with(&["--greedy", "--backend", "naive"]),
+        greedy,
+        "both backends write the same"
+    );
+    assert_eq!(
+        with(&["--temperature", "0"]).split_at(40).0,
+        greedy.split_at(40).0
+    );
     assert_eq!(with(&["--seed", "4"]), with(&["--seed", "4"]));
     assert_ne!(with(&["--seed", "4"]), with(&["--seed", "5"]));
 }
@@ -62,19 +98,44 @@ fn run_continues_the_prompt_and_repeats_itself() {
 #[test]
 fn run_works_on_ids_without_a_tokenizer() {
     let folder = fixture("mamba1-odd");
-    let text = text(&["run", "--model", folder.to_str().unwrap(), "--prompt", "1, 2, 3", "--tokens", "4", "--greedy"]);
+    let text = text(&[
+        "run",
+        "--model",
+        folder.to_str().unwrap(),
+        "--prompt",
+        "1, 2, 3",
+        "--tokens",
+        "4",
+        "--greedy",
+    ]);
     let written = text.strip_prefix("1, 2, 3").unwrap();
-    assert_eq!(written.split_whitespace().map(|id| id.parse::<u32>().unwrap()).filter(|&id| id < 67).count(), 4);
+    assert_eq!(
+        written
+            .split_whitespace()
+            .map(|id| id.parse::<u32>().unwrap())
+            .filter(|&id| id < 67)
+            .count(),
+        4
+    );
 }
 
 #[test]
 fn a_reader_that_leaves_early_is_no_error() {
     use std::process::Stdio;
     let arguments = ["run", "--prompt", "It was", "--tokens", "400"];
-    let mut child = Command::new(program()).args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut child = Command::new(program())
+        .args(arguments)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
     drop(child.stdout.take());
     let output = child.wait_with_output().unwrap();
-    assert!(output.status.success() && output.stderr.is_empty(), "{}", stderr(&output));
+    assert!(
+        output.status.success() && output.stderr.is_empty(),
+        "{}",
+        stderr(&output)
+    );
 }
 
 #[test]
@@ -98,23 +159,47 @@ fn without_a_display_it_names_the_commands() {
 fn check_prints_the_card_or_the_reason() {
     let output = run(&["check"]);
     assert!(output.status.success());
-    for part in ["novel-mamba-3m", "3,152,640", "BF16", "240 KiB", "# novel-mamba-3m", "Licence"] {
+    for part in [
+        "novel-mamba-3m",
+        "3,152,640",
+        "BF16",
+        "240 KiB",
+        "# novel-mamba-3m",
+        "Licence",
+    ] {
         assert!(stdout(&output).contains(part), "{part}");
     }
     let folder = tempfile::tempdir().unwrap();
-    std::fs::write(folder.path().join("config.json"), r#"{"model_type": "mamba2"}"#).unwrap();
+    std::fs::write(
+        folder.path().join("config.json"),
+        r#"{"model_type": "mamba2"}"#,
+    )
+    .unwrap();
     let path = folder.path().to_str().unwrap();
-    for (arguments, reason) in [(["check", path], "not supported yet: mamba2"), (["check", "/no/such/folder"], "/no/such/folder")] {
+    for (arguments, reason) in [
+        (["check", path], "not supported yet: mamba2"),
+        (["check", "/no/such/folder"], "/no/such/folder"),
+    ] {
         let output = run(&arguments);
         assert_eq!(output.status.code(), Some(1));
-        assert!(stderr(&output).contains(reason) && output.stdout.is_empty(), "{}", stderr(&output));
+        assert!(
+            stderr(&output).contains(reason) && output.stdout.is_empty(),
+            "{}",
+            stderr(&output)
+        );
     }
 }
 
 /// Ids of the first text of a fixture, as the command line wants them.
 fn ids(expected: &Arrays) -> String {
-    let row = expected.get("input_ids").index_axis(ndarray::Axis(0), 0).to_owned();
-    row.iter().map(|id| format!("{id}")).collect::<Vec<_>>().join(",")
+    let row = expected
+        .get("input_ids")
+        .index_axis(ndarray::Axis(0), 0)
+        .to_owned();
+    row.iter()
+        .map(|id| format!("{id}"))
+        .collect::<Vec<_>>()
+        .join(",")
 }
 
 #[test]
@@ -125,26 +210,49 @@ fn trace_writes_the_references_numbers() {
         let expected = Arrays::read(fixture(name).join("expected.safetensors"));
         let model = fixture(name);
         let output = run(&[
-            "trace", "--model", model.to_str().unwrap(), "--ids", &ids(&expected), "--tokens", "16",
-            "--backend", backend, "--out", out.to_str().unwrap(),
+            "trace",
+            "--model",
+            model.to_str().unwrap(),
+            "--ids",
+            &ids(&expected),
+            "--tokens",
+            "16",
+            "--backend",
+            backend,
+            "--out",
+            out.to_str().unwrap(),
         ]);
         assert!(output.status.success(), "{}", stderr(&output));
         let found = Arrays::read(out.clone());
         let mut compared = 0;
         for (name, values) in &found.values {
-            let wanted = expected.get(name).index_axis(ndarray::Axis(0), 0).to_owned();
+            let wanted = expected
+                .get(name)
+                .index_axis(ndarray::Axis(0), 0)
+                .to_owned();
             assert_eq!(values.shape(), wanted.shape(), "{name}");
             let tolerance = match name.as_str() {
                 "logits" => Tolerance::Absolute(2e-4),
                 "input_ids" | "gen_ids" => Tolerance::Absolute(0.0),
                 _ => Tolerance::OfLargest(1e-4),
             };
-            let (values, wanted): (Vec<f64>, Vec<f64>) = (values.iter().copied().collect(), wanted.iter().copied().collect());
+            let (values, wanted): (Vec<f64>, Vec<f64>) = (
+                values.iter().copied().collect(),
+                wanted.iter().copied().collect(),
+            );
             compare(&values, &wanted, tolerance).unwrap_or_else(|why| panic!("{name}: {why}"));
             compared += 1;
         }
-        let layers = expected.values.keys().filter(|name| name.ends_with(".delta")).count();
-        assert_eq!(compared, 3 + 6 * layers, "ids, logits, written ids, and six arrays a layer");
+        let layers = expected
+            .values
+            .keys()
+            .filter(|name| name.ends_with(".delta"))
+            .count();
+        assert_eq!(
+            compared,
+            3 + 6 * layers,
+            "ids, logits, written ids, and six arrays a layer"
+        );
     }
 }
 
@@ -156,27 +264,63 @@ fn trace_refuses_and_leaves_no_file() {
     let path = out.to_str().unwrap();
     let elsewhere = folder.path().join("no/folder/t.safetensors");
     for (arguments, reason) in [
-        (vec!["--prompt", "It was a cold evening", "--probes", "h", "--budget-mib", "0"], "budget"),
+        (
+            vec![
+                "--prompt",
+                "It was a cold evening",
+                "--probes",
+                "h",
+                "--budget-mib",
+                "0",
+            ],
+            "budget",
+        ),
         (vec!["--prompt", "It was", "--layers", "0,9"], "no layer 9"),
         (vec!["--ids", "5,2048"], "outside the vocabulary"),
         (vec!["--prompt", ""], "empty"),
         (vec!["--prompt", "It was", "--backend", "cuda"], "cuda"),
-        (vec!["--prompt", "It was", "--backend", "abacus"], "abacus"),
     ] {
         let output = run(&[&["trace", "--out", path][..], &arguments].concat());
         assert_eq!(output.status.code(), Some(1), "{arguments:?}");
-        assert!(stderr(&output).contains(reason), "{arguments:?}: {}", stderr(&output));
+        assert!(
+            stderr(&output).contains(reason),
+            "{arguments:?}: {}",
+            stderr(&output)
+        );
         assert_eq!(std::fs::read_to_string(&out).unwrap(), "what was there");
     }
-    let output = run(&["trace", "--prompt", "It was", "--out", elsewhere.to_str().unwrap()]);
+    let output = run(&[
+        "trace",
+        "--prompt",
+        "It was",
+        "--out",
+        elsewhere.to_str().unwrap(),
+    ]);
     assert_eq!(output.status.code(), Some(1));
-    assert!(stderr(&output).contains("could not write"), "{}", stderr(&output));
-    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "nothing temporary is left");
+    assert!(
+        stderr(&output).contains("could not write"),
+        "{}",
+        stderr(&output)
+    );
+    assert_eq!(
+        std::fs::read_dir(folder.path()).unwrap().count(),
+        1,
+        "nothing temporary is left"
+    );
 }
 
 #[test]
 fn bench_prints_figures_a_program_can_read() {
-    let output = run(&["bench", "--prompt", "16", "--tokens", "4", "--repeats", "1", "--json"]);
+    let output = run(&[
+        "bench",
+        "--prompt",
+        "16",
+        "--tokens",
+        "4",
+        "--repeats",
+        "1",
+        "--json",
+    ]);
     assert!(output.status.success(), "{}", stderr(&output));
     let figures: serde_json::Value = serde_json::from_str(&stdout(&output)).unwrap();
     for backend in ["fast", "naive"] {
@@ -184,13 +328,32 @@ fn bench_prints_figures_a_program_can_read() {
             assert!(figures["backends"][backend][figure].as_f64().unwrap() > 0.0);
         }
     }
-    let table = stdout(&run(&["bench", "--prompt", "16", "--tokens", "4", "--repeats", "1"]));
-    assert!(table.contains("peak memory") && table.contains("times naive"), "{table}");
+    let table = stdout(&run(&[
+        "bench",
+        "--prompt",
+        "16",
+        "--tokens",
+        "4",
+        "--repeats",
+        "1",
+    ]));
+    assert!(
+        table.contains("peak memory") && table.contains("times naive"),
+        "{table}"
+    );
 }
 
 #[test]
 fn wrong_usage_is_answered_with_help() {
-    for arguments in [&["run"][..], &["run", "--prompt", "x", "--top-p", "7"], &["trace", "--out", "x"], &["sing"]] {
+    for arguments in [
+        &["run"][..],
+        &["run", "--prompt", "x", "--top-p", "7"],
+        &["trace", "--out", "x"],
+        &["sing"],
+        &["run", "--prompt", "x", "--backend", "abacus"],
+        &["run", "--prompt", "x", "--greedy", "--top-k", "3"],
+        &["--model", "x", "check"],
+    ] {
         let output = run(arguments);
         assert_eq!(output.status.code(), Some(2), "{arguments:?}");
         assert!(!stderr(&output).is_empty());

@@ -236,11 +236,15 @@ fn assert_runs(model: Model) {
         return;
     }
     let model = Arc::new(model);
-    for mut backend in [Box::new(NaiveBackend::default()) as Box<dyn Backend>, Box::new(FastBackend::new(1).unwrap())] {
+    for mut backend in [
+        Box::new(NaiveBackend::default()) as Box<dyn Backend>,
+        Box::new(FastBackend::new(1).unwrap()),
+    ] {
         let mut session = backend.open(&model).unwrap();
         session.prefill(&[0, 1, 0], &mut ()).unwrap();
         session.step(1, &mut ()).unwrap();
-        let next = Sampler::default().pick(session.logits(), &[0, 1, 0, 1], &Sampling::default(), 0);
+        let next =
+            Sampler::default().pick(session.logits(), &[0, 1, 0, 1], &Sampling::default(), 0);
         assert!((next as usize) < model.config.vocab_size);
     }
 }

@@ -1,5 +1,9 @@
 //! Integration tests: one binary, one module a subject.
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on has failed")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test that cannot go on has failed"
+)]
 
 mod checkpoint;
 mod cli;

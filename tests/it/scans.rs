@@ -32,9 +32,17 @@ impl<T: Real> Matrix<T> {
             return Matrix::Constant(array.mapv(cast).into_dimensionality::<Ix2>().unwrap());
         }
         let one = array.index_axis(Axis(0), batch).mapv(cast);
-        let gnl = if one.ndim() == 2 { one.insert_axis(Axis(0)) } else { one };
+        let gnl = if one.ndim() == 2 {
+            one.insert_axis(Axis(0))
+        } else {
+            one
+        };
         let gnl = gnl.into_dimensionality::<Ix3>().unwrap();
-        Matrix::Selective(gnl.permuted_axes([2, 0, 1]).as_standard_layout().into_owned())
+        Matrix::Selective(
+            gnl.permuted_axes([2, 0, 1])
+                .as_standard_layout()
+                .into_owned(),
+        )
     }
 
     fn projection(&self) -> Projection<'_, T> {
@@ -48,20 +56,42 @@ impl<T: Real> Matrix<T> {
 impl<T: Real> Sequence<T> {
     fn new(file: &Arrays, batch: usize) -> Self {
         let cast = |x: f64| T::from(x).unwrap();
-        let matrix = |name: &str| file.get(name).index_axis(Axis(0), batch).mapv(cast).into_dimensionality::<Ix2>().unwrap();
-        let tokens_first = |name: &str| matrix(name).reversed_axes().as_standard_layout().into_owned();
-        let vector = |name: &str| file.values.get(name).map(|v| v.mapv(cast).into_dimensionality::<Ix1>().unwrap());
+        let matrix = |name: &str| {
+            file.get(name)
+                .index_axis(Axis(0), batch)
+                .mapv(cast)
+                .into_dimensionality::<Ix2>()
+                .unwrap()
+        };
+        let tokens_first = |name: &str| {
+            matrix(name)
+                .reversed_axes()
+                .as_standard_layout()
+                .into_owned()
+        };
+        let vector = |name: &str| {
+            file.values
+                .get(name)
+                .map(|v| v.mapv(cast).into_dimensionality::<Ix1>().unwrap())
+        };
         Self {
             u: tokens_first("u"),
             delta: tokens_first("delta"),
             delta_bias: vector("delta_bias"),
             softplus: file.metadata["delta_softplus"] == "1",
-            a: file.get("A").mapv(cast).into_dimensionality::<Ix2>().unwrap(),
+            a: file
+                .get("A")
+                .mapv(cast)
+                .into_dimensionality::<Ix2>()
+                .unwrap(),
             b: Matrix::new(file.get("B"), batch),
             c: Matrix::new(file.get("C"), batch),
             d_skip: vector("D"),
             z: file.values.contains_key("z").then(|| tokens_first("z")),
-            initial: file.values.contains_key("initial_state").then(|| matrix("initial_state")),
+            initial: file
+                .values
+                .contains_key("initial_state")
+                .then(|| matrix("initial_state")),
         }
     }
 
@@ -83,22 +113,43 @@ impl<T: Real> Sequence<T> {
 
 /// Every fixture's name, file, and number of sequences.
 fn fixtures() -> Vec<(String, Arrays, usize)> {
-    let mut names: Vec<_> = std::fs::read_dir(fixture("scan")).unwrap().map(|entry| entry.unwrap().path()).collect();
-    names.retain(|path| path.file_name().unwrap().to_str().unwrap().starts_with("s6_"));
+    let mut names: Vec<_> = std::fs::read_dir(fixture("scan"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
+    names.retain(|path| {
+        path.file_name()
+            .unwrap()
+            .to_str()
+            .unwrap()
+            .starts_with("s6_")
+    });
     names.sort();
     assert_eq!(names.len(), 10, "all scan fixtures are there");
     let open = |path: std::path::PathBuf| {
         let file = Arrays::read(path.clone());
         let batch = file.get("u").len_of(Axis(0));
-        (path.file_stem().unwrap().to_str().unwrap().to_owned(), file, batch)
+        (
+            path.file_stem().unwrap().to_str().unwrap().to_owned(),
+            file,
+            batch,
+        )
     };
     names.into_iter().map(open).collect()
 }
 
 /// Expected y `[l, d]` and last state `[d, n]` of one sequence.
 fn wanted(file: &Arrays, batch: usize) -> (ArrayD<f64>, ArrayD<f64>) {
-    let y = file.get("y").index_axis(Axis(0), batch).reversed_axes().as_standard_layout().into_owned();
-    (y, file.get("last_state").index_axis(Axis(0), batch).to_owned())
+    let y = file
+        .get("y")
+        .index_axis(Axis(0), batch)
+        .reversed_axes()
+        .as_standard_layout()
+        .into_owned();
+    (
+        y,
+        file.get("last_state").index_axis(Axis(0), batch).to_owned(),
+    )
 }
 
 #[test]
@@ -121,13 +172,23 @@ fn single_precision_on_every_backend() {
 fn double_precision_of_the_reference() {
     for (name, file, batches) in fixtures() {
         for batch in 0..batches {
-            let output = sequential(&Sequence::<f64>::new(&file, batch).input(), |_, _| ()).unwrap();
+            let output =
+                sequential(&Sequence::<f64>::new(&file, batch).input(), |_, _| ()).unwrap();
             let (y, last) = wanted(&file, batch);
             // Two files hold y as f32: what rounding to it may change is allowed on top.
-            let y_tolerance = if ["s6_1x64x1000x16", "s6_long_1x16x4096x16"].contains(&name.as_str()) { 6e-8 } else { 1e-11 };
-            for (found, wanted, tolerance) in [(output.y_ld, y, y_tolerance), (output.last_dn, last, 1e-11)] {
-                let (found, wanted): (Vec<f64>, Vec<f64>) = (found.into_iter().collect(), wanted.into_iter().collect());
-                compare(&found, &wanted, Tolerance::OfLargest(tolerance)).unwrap_or_else(|why| panic!("{name}: {why}"));
+            let y_tolerance =
+                if ["s6_1x64x1000x16", "s6_long_1x16x4096x16"].contains(&name.as_str()) {
+                    6e-8
+                } else {
+                    1e-11
+                };
+            for (found, wanted, tolerance) in
+                [(output.y_ld, y, y_tolerance), (output.last_dn, last, 1e-11)]
+            {
+                let (found, wanted): (Vec<f64>, Vec<f64>) =
+                    (found.into_iter().collect(), wanted.into_iter().collect());
+                compare(&found, &wanted, Tolerance::OfLargest(tolerance))
+                    .unwrap_or_else(|why| panic!("{name}: {why}"));
             }
         }
     }
@@ -140,6 +201,9 @@ fn operands_that_do_not_fit_are_named() {
     sequence.d_skip = Some(Array1::zeros(7));
     for mut backend in backends() {
         let error = backend.scan(&sequence.input()).unwrap_err().to_string();
-        assert!(error.contains("operand D") && error.contains("[7]"), "{error}");
+        assert!(
+            error.contains("operand D") && error.contains("[7]"),
+            "{error}"
+        );
     }
 }

@@ -2,7 +2,9 @@
 
 use std::ops::ControlFlow;
 
-use mambascope_core::backend::{Backend, BackendError, FastBackend, NaiveBackend, Session, prefill_in_chunks};
+use mambascope_core::backend::{
+    Backend, BackendError, FastBackend, NaiveBackend, Session, prefill_in_chunks,
+};
 use mambascope_core::state::State;
 use mambascope_core::trace::{DEFAULT_BUDGET, Probe, Site, TraceError, TracePlan, TraceTap};
 
@@ -19,10 +21,23 @@ fn text_ids() -> Vec<u32> {
 /// Scores after every token of `ids`, read in chunks.
 fn all_logits(session: &mut dyn Session, ids: &[u32], chunk: usize) -> Vec<f64> {
     let config = session.model().config.clone();
-    let plan = TracePlan { layers: vec![], probes: vec![Probe::Logits], tokens: ids.len(), budget: DEFAULT_BUDGET };
+    let plan = TracePlan {
+        layers: vec![],
+        probes: vec![Probe::Logits],
+        tokens: ids.len(),
+        budget: DEFAULT_BUDGET,
+    };
     let mut tap = TraceTap::new(&plan, &config).unwrap();
-    prefill_in_chunks(session, ids, chunk, &mut tap, &mut |_| ControlFlow::Continue(())).unwrap();
-    tap.finish().get(Site::model(Probe::Logits)).unwrap().iter().map(|&x| x.into()).collect()
+    prefill_in_chunks(session, ids, chunk, &mut tap, &mut |_| {
+        ControlFlow::Continue(())
+    })
+    .unwrap();
+    tap.finish()
+        .get(Site::model(Probe::Logits))
+        .unwrap()
+        .iter()
+        .map(|&x| x.into())
+        .collect()
 }
 
 #[test]
@@ -32,14 +47,24 @@ fn chunks_of_any_size_and_steps_agree() {
         let mut open = || backend.open(&model).unwrap();
         let whole = all_logits(&mut *open(), &ids, usize::MAX);
         for chunk in [1, 7, 64] {
-            compare(&all_logits(&mut *open(), &ids, chunk), &whole, Tolerance::Absolute(1e-4)).unwrap();
+            compare(
+                &all_logits(&mut *open(), &ids, chunk),
+                &whole,
+                Tolerance::Absolute(1e-4),
+            )
+            .unwrap();
         }
         let mut session = open();
         let vocab = model.config.vocab_size;
         for (l, &id) in ids.iter().enumerate() {
             session.step(id, &mut ()).unwrap();
             let stepped: Vec<f64> = session.logits().iter().map(|&x| x.into()).collect();
-            compare(&stepped, &whole[l * vocab..(l + 1) * vocab], Tolerance::Absolute(1e-4)).unwrap();
+            compare(
+                &stepped,
+                &whole[l * vocab..(l + 1) * vocab],
+                Tolerance::Absolute(1e-4),
+            )
+            .unwrap();
         }
     }
 }
@@ -47,8 +72,16 @@ fn chunks_of_any_size_and_steps_agree() {
 #[test]
 fn the_quick_backend_follows_the_plain_one_through_a_text() {
     let (model, ids) = (embedded(), text_ids());
-    let plain = all_logits(&mut *NaiveBackend::default().open(&model).unwrap(), &ids, 64);
-    let quick = all_logits(&mut *FastBackend::new(2).unwrap().open(&model).unwrap(), &ids, 64);
+    let plain = all_logits(
+        &mut *NaiveBackend::default().open(&model).unwrap(),
+        &ids,
+        64,
+    );
+    let quick = all_logits(
+        &mut *FastBackend::new(2).unwrap().open(&model).unwrap(),
+        &ids,
+        64,
+    );
     // The gate of the goldens, on the weights people look at.
     compare(&quick, &plain, Tolerance::Absolute(2e-4)).unwrap();
 }
@@ -81,7 +114,11 @@ fn a_state_can_be_edited_compared_and_refused() {
         let mut session = backend.open(&model).unwrap();
         session.prefill(&ids[..50], &mut ()).unwrap();
         let kept = session.state();
-        assert_eq!(kept.bytes(), session.state_bytes(), "what is shown is what is held");
+        assert_eq!(
+            kept.bytes(),
+            session.state_bytes(),
+            "what is shown is what is held"
+        );
         assert_eq!(kept.max_difference(&kept).unwrap(), 0.0);
 
         let mut edited = kept.clone();
@@ -91,7 +128,11 @@ fn a_state_can_be_edited_compared_and_refused() {
         let untouched = session.logits().to_vec();
         session.set_state(&edited).unwrap();
         session.step(ids[50], &mut ()).unwrap();
-        assert_ne!(session.logits(), untouched, "a forgotten slot changes what comes next");
+        assert_ne!(
+            session.logits(),
+            untouched,
+            "a forgotten slot changes what comes next"
+        );
         session.set_state(&kept).unwrap();
         session.step(ids[50], &mut ()).unwrap();
         assert_eq!(session.logits(), untouched);
@@ -102,7 +143,10 @@ fn a_state_can_be_edited_compared_and_refused() {
         let other = State::zeros(&load("mamba1-tiny").config);
         assert!(kept.max_difference(&other).is_err());
         let error = session.set_state(&other).unwrap_err().to_string();
-        assert!(error.contains("number of layers: wanted 6, found 2"), "{error}");
+        assert!(
+            error.contains("number of layers: wanted 6, found 2"),
+            "{error}"
+        );
     }
 }
 
@@ -112,8 +156,14 @@ fn ids_are_checked_before_anything_changes() {
     for mut backend in backends() {
         let mut session = backend.open(&model).unwrap();
         assert_eq!(session.prefill(&[], &mut ()), Err(BackendError::NoTokens));
-        let error = session.prefill(&[5, 2048], &mut ()).unwrap_err().to_string();
-        assert!(error.contains("2048") && error.contains("position 1") && error.contains("0 to 2047"), "{error}");
+        let error = session
+            .prefill(&[5, 2048], &mut ())
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains("2048") && error.contains("position 1") && error.contains("0 to 2047"),
+            "{error}"
+        );
         assert_eq!(session.state(), State::zeros(&model.config));
     }
 }
@@ -122,9 +172,21 @@ fn ids_are_checked_before_anything_changes() {
 fn a_prefill_can_be_stopped_between_chunks() {
     let (model, ids) = (embedded(), text_ids());
     let mut session = FastBackend::new(1).unwrap().open(&model).unwrap();
-    let stop = &mut |done| if done >= 20 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
+    let stop = &mut |done| {
+        if done >= 20 {
+            ControlFlow::Break(())
+        } else {
+            ControlFlow::Continue(())
+        }
+    };
     let stopped = prefill_in_chunks(&mut *session, &ids, 10, &mut (), stop);
-    assert_eq!(stopped, Err(BackendError::Cancelled { done: 20, total: ids.len() }));
+    assert_eq!(
+        stopped,
+        Err(BackendError::Cancelled {
+            done: 20,
+            total: ids.len()
+        })
+    );
     assert_eq!(session.state().position, 20);
 }
 
@@ -139,29 +201,65 @@ fn a_decoded_token_allocates_nothing() {
     }
     assert_eq!(crate::memory::allocations(), before);
     drop(std::hint::black_box(vec![0u8; 64]));
-    assert_eq!(crate::memory::allocations(), before + 1, "the counter counts");
+    assert_eq!(
+        crate::memory::allocations(),
+        before + 1,
+        "the counter counts"
+    );
 }
 
 #[test]
 fn a_trace_is_priced_before_it_is_made() {
     let model = embedded();
-    let mut plan = TracePlan { layers: vec![0, 5], probes: Probe::ALL.to_vec(), tokens: 20, budget: DEFAULT_BUDGET };
+    let mut plan = TracePlan {
+        layers: vec![0, 5],
+        probes: Probe::ALL.to_vec(),
+        tokens: 20,
+        budget: DEFAULT_BUDGET,
+    };
     let mut tap = TraceTap::new(&plan, &model.config).unwrap();
     let mut session = FastBackend::new(1).unwrap().open(&model).unwrap();
     session.prefill(&text_ids()[..20], &mut tap).unwrap();
-    let held: usize = tap.finish().into_arrays().map(|(_, values)| values.len() * 4).sum();
+    let held: usize = tap
+        .finish()
+        .into_arrays()
+        .map(|(_, values)| values.len() * 4)
+        .sum();
     assert_eq!(plan.bytes(&model.config), held as u128);
 
     plan.budget = held as u64 - 1;
     let error = TraceTap::new(&plan, &model.config).err().unwrap();
-    assert_eq!(error, TraceError::OverBudget { bytes: held as u128, budget: held as u64 - 1 });
-    assert!(error.to_string().contains(&held.to_string()) && error.to_string().contains("fewer layers"), "{error}");
+    assert_eq!(
+        error,
+        TraceError::OverBudget {
+            bytes: held as u128,
+            budget: held as u64 - 1
+        }
+    );
+    assert!(
+        error.to_string().contains(&held.to_string()) && error.to_string().contains("fewer layers"),
+        "{error}"
+    );
 
     plan.layers = vec![6];
-    let error = TraceTap::new(&plan, &model.config).err().unwrap().to_string();
-    assert!(error.contains("no layer 6") && error.contains("0 to 5"), "{error}");
+    let error = TraceTap::new(&plan, &model.config)
+        .err()
+        .unwrap()
+        .to_string();
+    assert!(
+        error.contains("no layer 6") && error.contains("0 to 5"),
+        "{error}"
+    );
 
     // More bytes than there are addresses is a number too, not an overflow.
-    plan = TracePlan { layers: vec![0; 1000], probes: vec![Probe::H], tokens: usize::MAX, budget: u64::MAX };
-    assert!(matches!(TraceTap::new(&plan, &model.config), Err(TraceError::OverBudget { .. })));
+    plan = TracePlan {
+        layers: vec![0; 1000],
+        probes: vec![Probe::H],
+        tokens: usize::MAX,
+        budget: u64::MAX,
+    };
+    assert!(matches!(
+        TraceTap::new(&plan, &model.config),
+        Err(TraceError::OverBudget { .. })
+    ));
 }

@@ -12,7 +12,9 @@ use safetensors::{Dtype, SafeTensors};
 
 /// Folder of a fixture.
 pub fn fixture(name: &str) -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("fixtures").join(name)
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+        .join("fixtures")
+        .join(name)
 }
 
 pub fn load(name: &str) -> Arc<Model> {
@@ -25,7 +27,11 @@ pub fn embedded() -> Arc<Model> {
 
 /// Every backend this machine can run, with one thread and with two.
 pub fn backends() -> Vec<Box<dyn Backend>> {
-    vec![Box::new(NaiveBackend::default()), Box::new(FastBackend::new(1).unwrap()), Box::new(FastBackend::new(2).unwrap())]
+    vec![
+        Box::new(NaiveBackend::default()),
+        Box::new(FastBackend::new(1).unwrap()),
+        Box::new(FastBackend::new(2).unwrap()),
+    ]
 }
 
 /// The arrays of a safetensors file as f64, and its metadata.
@@ -38,23 +44,51 @@ impl Arrays {
     pub fn read(path: PathBuf) -> Self {
         let bytes = std::fs::read(&path).unwrap();
         let (_, header) = SafeTensors::read_metadata(&bytes).unwrap();
-        let metadata = header.metadata().clone().unwrap_or_default().into_iter().collect();
+        let metadata = header
+            .metadata()
+            .clone()
+            .unwrap_or_default()
+            .into_iter()
+            .collect();
         let file = SafeTensors::deserialize(&bytes).unwrap();
         let values = file.tensors().into_iter().map(|(name, view)| {
             let data = view.data();
             let numbers: Vec<f64> = match view.dtype() {
-                Dtype::F32 => data.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b).into()).collect(),
-                Dtype::F64 => data.as_chunks().0.iter().map(|b| f64::from_le_bytes(*b)).collect(),
-                Dtype::I64 => data.as_chunks().0.iter().map(|b| i64::from_le_bytes(*b) as f64).collect(),
+                Dtype::F32 => data
+                    .as_chunks()
+                    .0
+                    .iter()
+                    .map(|b| f32::from_le_bytes(*b).into())
+                    .collect(),
+                Dtype::F64 => data
+                    .as_chunks()
+                    .0
+                    .iter()
+                    .map(|b| f64::from_le_bytes(*b))
+                    .collect(),
+                Dtype::I64 => data
+                    .as_chunks()
+                    .0
+                    .iter()
+                    .map(|b| i64::from_le_bytes(*b) as f64)
+                    .collect(),
                 other => panic!("{name} has dtype {other:?}"),
             };
-            (name, ArrayD::from_shape_vec(IxDyn(view.shape()), numbers).unwrap())
+            (
+                name,
+                ArrayD::from_shape_vec(IxDyn(view.shape()), numbers).unwrap(),
+            )
         });
-        Self { values: values.collect(), metadata }
+        Self {
+            values: values.collect(),
+            metadata,
+        }
     }
 
     pub fn get(&self, name: &str) -> &ArrayD<f64> {
-        self.values.get(name).unwrap_or_else(|| panic!("no {name} in the fixture"))
+        self.values
+            .get(name)
+            .unwrap_or_else(|| panic!("no {name} in the fixture"))
     }
 }
 
@@ -80,7 +114,9 @@ pub fn compare(found: &[f64], wanted: &[f64], tolerance: Tolerance) -> Result<f6
     for (i, (f, w)) in found.iter().zip(wanted).enumerate() {
         let difference = (f - w).abs();
         if !(difference <= allowed) {
-            return Err(format!("value {i}: found {f}, wanted {w}, {difference} apart, allowed {allowed}"));
+            return Err(format!(
+                "value {i}: found {f}, wanted {w}, {difference} apart, allowed {allowed}"
+            ));
         }
         worst = f64::max(worst, difference);
     }
@@ -89,7 +125,12 @@ pub fn compare(found: &[f64], wanted: &[f64], tolerance: Tolerance) -> Result<f6
 
 /// [`compare`] as an assertion.
 #[track_caller]
-pub fn assert_close(what: &str, found: impl IntoIterator<Item = f32>, wanted: &ArrayD<f64>, tolerance: Tolerance) {
+pub fn assert_close(
+    what: &str,
+    found: impl IntoIterator<Item = f32>,
+    wanted: &ArrayD<f64>,
+    tolerance: Tolerance,
+) {
     let found: Vec<f64> = found.into_iter().map(f64::from).collect();
     let wanted: Vec<f64> = wanted.iter().copied().collect();
     if let Err(reason) = compare(&found, &wanted, tolerance) {

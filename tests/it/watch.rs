@@ -12,7 +12,12 @@ use mambascope_core::watch::{BLOCK, Watch, WatchJob, Watched};
 use crate::support::embedded;
 
 fn job(model: &Arc<Model>, write: usize) -> WatchJob {
-    let prompt = model.tokenizer.as_ref().unwrap().encode("It was a cold and rainy evening when Mr. Holt").unwrap();
+    let prompt = model
+        .tokenizer
+        .as_ref()
+        .unwrap()
+        .encode("It was a cold and rainy evening when Mr. Holt")
+        .unwrap();
     WatchJob {
         model: ModelRef(Arc::clone(model)),
         backend: "fast".to_owned(),
@@ -59,7 +64,15 @@ fn the_text_is_the_one_generate_writes() {
     let mut session = backend().open(&model).unwrap();
     let mut history = job.prompt.to_vec();
     session.prefill(&history, &mut ()).unwrap();
-    generate(&mut *session, &mut history, &job.sampling, 50, &mut (), &mut |_| ControlFlow::Continue(())).unwrap();
+    generate(
+        &mut *session,
+        &mut history,
+        &job.sampling,
+        50,
+        &mut (),
+        &mut |_| ControlFlow::Continue(()),
+    )
+    .unwrap();
     assert_eq!(*watched.ids, *history);
     assert_eq!(watched.finish, Some(Finish::Limit));
     assert_eq!(watched.end(), watched.ids.len());
@@ -74,8 +87,17 @@ fn going_on_is_the_same_as_starting_over() {
         assert!(watch.serves(&wanted));
         assert_same_text(&run(&mut watch, &wanted), &watch_once(&wanted));
     }
-    assert!(!watch.serves(&job(&model, 3)), "a shorter text is another one");
-    let warmer = WatchJob { sampling: Sampling { temperature: 1.5, ..Sampling::default() }, ..job(&model, 120) };
+    assert!(
+        !watch.serves(&job(&model, 3)),
+        "a shorter text is another one"
+    );
+    let warmer = WatchJob {
+        sampling: Sampling {
+            temperature: 1.5,
+            ..Sampling::default()
+        },
+        ..job(&model, 120)
+    };
     assert!(!watch.serves(&warmer));
     assert_ne!(watch_once(&warmer).ids, watch_once(&job(&model, 120)).ids);
 }
@@ -93,7 +115,14 @@ fn the_state_shown_is_the_state_that_was() {
         }
         for layer in [0, 3, 5] {
             let wanted = &session.state().layers[layer].ssm_dn;
-            let watched = run(&mut watch, &WatchJob { layer, token: Some(token), ..job(&model, 100) });
+            let watched = run(
+                &mut watch,
+                &WatchJob {
+                    layer,
+                    token: Some(token),
+                    ..job(&model, 100)
+                },
+            );
             let focus = watched.focus.unwrap();
             assert_eq!((focus.token, focus.layer), (token, layer));
             let (slots, channels) = (16, 512);
@@ -102,11 +131,18 @@ fn the_state_shown_is_the_state_that_was() {
                 for d in 0..channels {
                     let (found, wanted) = (focus.h_nd[n * channels + d], wanted[[d, n]]);
                     // The prompt was read as a chunk and is stepped through here: products are summed in another order.
-                    assert!((found - wanted).abs() <= 2e-5 * wanted.abs().max(1.0), "{token} {layer} {d} {n}: {found} {wanted}");
+                    assert!(
+                        (found - wanted).abs() <= 2e-5 * wanted.abs().max(1.0),
+                        "{token} {layer} {d} {n}: {found} {wanted}"
+                    );
                     squares += f64::from(found) * f64::from(found);
                 }
                 let norm = f64::from(watched.slot_norms[token][n]);
-                assert!((norm - squares.sqrt()).abs() <= 1e-5 * norm.max(1.0), "{norm} {}", squares.sqrt());
+                assert!(
+                    (norm - squares.sqrt()).abs() <= 1e-5 * norm.max(1.0),
+                    "{norm} {}",
+                    squares.sqrt()
+                );
             }
         }
     }
@@ -125,7 +161,11 @@ fn readings_and_surprise_are_what_their_formulas_say() {
             let scores: Vec<f64> = session.logits().iter().map(|&x| x.into()).collect();
             let total: f64 = scores.iter().map(|x| x.exp()).sum();
             let wanted = total.ln() - scores[record.id as usize];
-            assert!((f64::from(record.surprise.unwrap()) - wanted).abs() < 1e-4, "{:?} {wanted}", record.surprise);
+            assert!(
+                (f64::from(record.surprise.unwrap()) - wanted).abs() < 1e-4,
+                "{:?} {wanted}",
+                record.surprise
+            );
         }
         session.step(record.id, &mut ()).unwrap();
         let best = mambascope_core::generate::argmax(session.logits());
@@ -144,9 +184,16 @@ fn readings_and_surprise_are_what_their_formulas_say() {
                 }
             }
             let wanted = [delta_sum / 512.0, square_sum.sqrt(), decay_sum / 8192.0];
-            let found = [values.reading.mean_delta, values.reading.write, values.reading.retention];
+            let found = [
+                values.reading.mean_delta,
+                values.reading.write,
+                values.reading.retention,
+            ];
             for (found, wanted) in found.into_iter().zip(wanted) {
-                assert!((f64::from(found) - wanted).abs() <= 1e-5 * wanted.max(1e-2), "{token} {layer}: {found} {wanted}");
+                assert!(
+                    (f64::from(found) - wanted).abs() <= 1e-5 * wanted.max(1e-2),
+                    "{token} {layer}: {found} {wanted}"
+                );
             }
         }
     }
@@ -155,10 +202,17 @@ fn readings_and_surprise_are_what_their_formulas_say() {
 #[test]
 fn a_small_window_forgets_the_beginning_but_not_the_place() {
     let model = embedded();
-    let small = WatchJob { window: BLOCK, ..job(&model, 250) };
+    let small = WatchJob {
+        window: BLOCK,
+        ..job(&model, 250)
+    };
     let (watched, whole) = (watch_once(&small), watch_once(&job(&model, 250)));
     assert_eq!(watched.ids, whole.ids);
-    assert!(watched.first > 0 && watched.first.is_multiple_of(BLOCK) && watched.records.len() < 2 * BLOCK);
+    assert!(
+        watched.first > 0
+            && watched.first.is_multiple_of(BLOCK)
+            && watched.records.len() < 2 * BLOCK
+    );
     for (token, record) in (watched.first..).zip(&watched.records) {
         assert_eq!(record, whole.record(token).unwrap());
     }
@@ -171,12 +225,75 @@ fn a_small_window_forgets_the_beginning_but_not_the_place() {
 fn of_a_long_prompt_the_end_is_recorded() {
     let model = embedded();
     let prompt: Arc<[u32]> = whole_text(&model, 300);
-    let long = WatchJob { prompt: Arc::clone(&prompt), window: 100, ..job(&model, 5) };
+    let long = WatchJob {
+        prompt: Arc::clone(&prompt),
+        window: 100,
+        ..job(&model, 5)
+    };
     let watched = watch_once(&long);
-    let whole = watch_once(&WatchJob { window: 4096, ..long.clone() });
-    assert_eq!(watched.ids, whole.ids, "what is looked at does not change what is written");
+    let whole = watch_once(&WatchJob {
+        window: 4096,
+        ..long.clone()
+    });
+    assert_eq!(
+        watched.ids, whole.ids,
+        "what is looked at does not change what is written"
+    );
     assert!(watched.first >= 128 && watched.records.len() >= 100);
     assert_eq!(watched.end(), 305);
+}
+
+#[test]
+fn a_stop_before_the_first_record_spoils_nothing() {
+    let model = embedded();
+    let long = WatchJob {
+        prompt: whole_text(&model, 300),
+        window: 100,
+        ..job(&model, 5)
+    };
+    let mut watch = Watch::open(&long, &mut backend()).unwrap();
+    let stopped = watch.run(&long, &mut |_| ControlFlow::Break(())).unwrap();
+    assert_eq!(stopped.finish, Some(Finish::Cancelled));
+    assert!(stopped.records.is_empty() && stopped.slot_norms.is_empty() && stopped.focus.is_none());
+    let watched = run(&mut watch, &long);
+    assert_same_text(&watched, &watch_once(&long));
+
+    // The norms begin with the state the unseen part has left behind, as those of a text seen whole do.
+    let whole = watch_once(&WatchJob {
+        window: 4096,
+        ..long
+    });
+    for (found, wanted) in watched
+        .slot_norms
+        .iter()
+        .zip(&whole.slot_norms[watched.first..])
+    {
+        for (found, wanted) in found.iter().zip(wanted.iter()) {
+            assert!(
+                (found - wanted).abs() <= 1e-4 * wanted.max(1.0),
+                "{found} {wanted}"
+            );
+        }
+    }
+}
+
+#[test]
+fn no_window_at_all_is_no_trouble() {
+    let model = embedded();
+    let blind = WatchJob {
+        window: 0,
+        ..job(&model, 2 * BLOCK)
+    };
+    assert_eq!(
+        watch_once(&blind).ids,
+        watch_once(&job(&model, 2 * BLOCK)).ids
+    );
+    for write in 0..BLOCK {
+        watch_once(&WatchJob {
+            write,
+            ..blind.clone()
+        });
+    }
 }
 
 fn whole_text(model: &Arc<Model>, tokens: usize) -> Arc<[u32]> {
@@ -189,7 +306,11 @@ fn looking_elsewhere_runs_nothing() {
     let mut watch = Watch::open(&job(&model, 40), &mut backend()).unwrap();
     let first = run(&mut watch, &job(&model, 40));
     let mut reports = 0;
-    let elsewhere = WatchJob { layer: 4, token: Some(7), ..job(&model, 40) };
+    let elsewhere = WatchJob {
+        layer: 4,
+        token: Some(7),
+        ..job(&model, 40)
+    };
     let second = watch
         .run(&elsewhere, &mut |_| {
             reports += 1;
@@ -198,7 +319,13 @@ fn looking_elsewhere_runs_nothing() {
         .unwrap();
     assert_eq!(reports, 0);
     assert_eq!(first.ids, second.ids);
-    assert!(first.records.iter().zip(&second.records).all(|(a, b)| Arc::ptr_eq(a, b)));
+    assert!(
+        first
+            .records
+            .iter()
+            .zip(&second.records)
+            .all(|(a, b)| Arc::ptr_eq(a, b))
+    );
 }
 
 #[test]
@@ -210,7 +337,11 @@ fn a_stop_keeps_what_there_is_and_can_go_on() {
     let stopped = watch
         .run(&wanted, &mut |progress| {
             reports += usize::from(matches!(progress, Progress::Count { .. }));
-            if reports > 10 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            if reports > 10 {
+                ControlFlow::Break(())
+            } else {
+                ControlFlow::Continue(())
+            }
         })
         .unwrap();
     assert_eq!(stopped.finish, Some(Finish::Cancelled));

@@ -14,7 +14,11 @@ use mambascope::window::{Settings, Window};
 type Scope = Harness<'static, Window>;
 
 fn settings() -> Settings {
-    let mut settings = Settings { autoplay: false, hide_timings: true, ..Settings::default() };
+    let mut settings = Settings {
+        autoplay: false,
+        hide_timings: true,
+        ..Settings::default()
+    };
     settings.scope.backend = "naive".to_owned();
     settings.scope.limit = 40;
     settings
@@ -22,7 +26,10 @@ fn settings() -> Settings {
 
 /// A window of `size` points; the first frame has been drawn and the model is loaded.
 fn open(settings: Settings, theme: Theme, size: [f32; 2]) -> Scope {
-    let settings = Settings { theme: theme.into(), ..settings };
+    let settings = Settings {
+        theme: theme.into(),
+        ..settings
+    };
     let mut harness = Harness::builder()
         .with_size(size)
         .with_theme(theme)
@@ -44,7 +51,10 @@ fn settle(harness: &mut Scope) {
                 return;
             }
         }
-        assert!(start.elapsed() < Duration::from_secs(60), "the page never came to rest");
+        assert!(
+            start.elapsed() < Duration::from_secs(60),
+            "the page never came to rest"
+        );
         std::thread::sleep(Duration::from_millis(5));
     }
 }
@@ -57,7 +67,10 @@ fn small() -> Scope {
 fn wait_for(scope: &mut Scope, what: &str, done: impl Fn(&Scope) -> bool) {
     let start = Instant::now();
     while !done(scope) {
-        assert!(start.elapsed() < Duration::from_secs(30), "waited in vain for {what}");
+        assert!(
+            start.elapsed() < Duration::from_secs(30),
+            "waited in vain for {what}"
+        );
         scope.run_ok();
         std::thread::sleep(Duration::from_millis(5));
     }
@@ -66,9 +79,19 @@ fn wait_for(scope: &mut Scope, what: &str, done: impl Fn(&Scope) -> bool) {
 #[test]
 fn every_control_has_a_name() {
     let scope = small();
-    for name in
-        ["Run", "Play", "Step", "Reset", "Cancel", "Examples", "Open", "Theme", "Model card", "Save trace…", "Sampling"]
-    {
+    for name in [
+        "Run",
+        "Play",
+        "Step",
+        "Reset",
+        "Cancel",
+        "Examples",
+        "Open",
+        "Theme",
+        "Model card",
+        "Save trace…",
+        "Sampling",
+    ] {
         scope.get_by_label(name);
     }
     for name in ["tokens to write", "tokens/s in play"] {
@@ -102,7 +125,11 @@ fn space_plays_and_arrows_select() {
     scope.key_press(Key::Space);
     scope.run_ok();
     scope.get_by_label("Pause");
-    wait_for(&mut scope, "three tokens", |scope| scope.query_by_label_contains("3 of 40 tokens written").is_some());
+    wait_for(&mut scope, "three tokens", |scope| {
+        scope
+            .query_by_label_contains("3 of 40 tokens written")
+            .is_some()
+    });
     scope.key_press(Key::Space);
     scope.run_ok();
     scope.get_by_label("Play");
@@ -125,8 +152,15 @@ fn run_writes_to_the_limit_and_the_same_again() {
     let first = scope.state().scope().text();
     scope.get_by_label("Run").click();
     settle(&mut scope);
-    assert_eq!(scope.state().scope().text(), first, "the same seed gives the same text");
-    assert!(first.starts_with("It was a cold and rainy evening"), "{first}");
+    assert_eq!(
+        scope.state().scope().text(),
+        first,
+        "the same seed gives the same text"
+    );
+    assert!(
+        first.starts_with("It was a cold and rainy evening"),
+        "{first}"
+    );
 }
 
 #[test]
@@ -135,8 +169,16 @@ fn nothing_moves_when_nothing_happens() {
     scope.get_by_label("Run").click();
     settle(&mut scope);
     scope.run();
-    let soonest = scope.output().viewport_output.values().map(|viewport| viewport.repaint_delay).min();
-    assert!(soonest.is_none_or(|delay| delay > Duration::from_secs(60)), "a repaint is due in {soonest:?}");
+    let soonest = scope
+        .output()
+        .viewport_output
+        .values()
+        .map(|viewport| viewport.repaint_delay)
+        .min();
+    assert!(
+        soonest.is_none_or(|delay| delay > Duration::from_secs(60)),
+        "a repaint is due in {soonest:?}"
+    );
 }
 
 #[test]
@@ -146,7 +188,12 @@ fn an_absent_backend_says_why() {
     scope.run_ok();
     let cuda = scope.get_by_role_and_label(Role::RadioButton, "CUDA");
     assert!(cuda.accesskit_node().is_disabled());
-    let reason = mambascope::backends::choices().into_iter().find(|choice| choice.name == "cuda").unwrap().unavailable.unwrap();
+    let reason = mambascope::backends::choices()
+        .into_iter()
+        .find(|choice| choice.name == "cuda")
+        .unwrap()
+        .unavailable
+        .unwrap();
     scope.get_by_label(&reason);
 }
 
@@ -154,7 +201,14 @@ fn an_absent_backend_says_why() {
 fn a_broken_folder_is_described_and_the_model_stays() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("config.json"), "{").unwrap();
-    let mut scope = open(Settings { model: Some(folder.path().into()), ..settings() }, Theme::Light, [1280.0, 800.0]);
+    let mut scope = open(
+        Settings {
+            model: Some(folder.path().into()),
+            ..settings()
+        },
+        Theme::Light,
+        [1280.0, 800.0],
+    );
     scope.get_by_label_contains("config.json");
     scope.get_by_label("novel-mamba-3m");
     scope.get_by_label("Step").click();
@@ -165,12 +219,26 @@ fn a_broken_folder_is_described_and_the_model_stays() {
 #[test]
 fn a_model_without_a_tokenizer_runs_on_ids() {
     let folder = crate::support::fixture("mamba1-tiny");
-    let mut scope = open(Settings { model: Some(folder), ..settings() }, Theme::Light, [1280.0, 800.0]);
+    let mut scope = open(
+        Settings {
+            model: Some(folder),
+            ..settings()
+        },
+        Theme::Light,
+        [1280.0, 800.0],
+    );
     scope.get_by_label("Prompt (token ids)");
     scope.get_by_label("Run").click();
     settle(&mut scope);
     scope.get_by_label_contains("after 8 of prompt");
-    assert!(scope.state().settings().recent.iter().any(|path| path.ends_with("mamba1-tiny")));
+    assert!(
+        scope
+            .state()
+            .settings()
+            .recent
+            .iter()
+            .any(|path| path.ends_with("mamba1-tiny"))
+    );
 }
 
 #[test]
@@ -190,7 +258,9 @@ fn cancel_keeps_what_is_written() {
     let mut scope = open(long, Theme::Light, [1280.0, 800.0]);
     scope.get_by_label("Run").click();
     scope.run_ok();
-    wait_for(&mut scope, "some tokens", |scope| scope.state().scope().written() > 0);
+    wait_for(&mut scope, "some tokens", |scope| {
+        scope.state().scope().written() > 0
+    });
     scope.get_by_label("Cancel").click();
     settle(&mut scope);
     scope.get_by_label_contains("cancelled");
@@ -209,7 +279,13 @@ fn settings_survive_a_restart() {
     scope.get_by_label_contains("How to read the pictures");
     let kept = serde_json::to_string(scope.state().settings()).unwrap();
     let again: Settings = serde_json::from_str(&kept).unwrap();
-    assert_eq!(again, Settings { hide_timings: false, ..scope.state().settings().clone() });
+    assert_eq!(
+        again,
+        Settings {
+            hide_timings: false,
+            ..scope.state().settings().clone()
+        }
+    );
     let older: Settings = serde_json::from_str("{}").unwrap();
     assert_eq!(older, Settings::default());
 }
@@ -223,7 +299,9 @@ fn pictures_of_the_scope_page() {
             scope.get_by_label("Run").click();
             settle(&mut scope);
             let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/snapshots");
-            let options = SnapshotOptions::new().max_failed_pixels(40usize).output_path(folder);
+            let options = SnapshotOptions::new()
+                .max_failed_pixels(40usize)
+                .output_path(folder);
             results.add(scope.try_snapshot_options(format!("scope-{}-{name}", size[0]), &options));
         }
     }

@@ -74,10 +74,10 @@ enum Failure {
     #[error("{}: {reason}", folder.display())]
     Load {
         folder: PathBuf,
-        reason: checkpoint::LoadError,
+        reason: Box<checkpoint::LoadError>,
     },
     #[error("the embedded model cannot be loaded: {0}")]
-    Embedded(checkpoint::LoadError),
+    Embedded(Box<checkpoint::LoadError>),
     #[error(transparent)]
     Job(#[from] mambascope_core::job::JobError),
     #[error(transparent)]
@@ -135,9 +135,9 @@ fn load(folder: Option<&Path>) -> Result<Arc<Model>, Failure> {
     let model = match folder {
         Some(folder) => checkpoint::load(folder, &|_| ()).map_err(|reason| Failure::Load {
             folder: folder.to_owned(),
-            reason,
+            reason: Box::new(reason),
         })?,
-        None => checkpoint::embedded().map_err(Failure::Embedded)?,
+        None => checkpoint::embedded().map_err(|reason| Failure::Embedded(Box::new(reason)))?,
     };
     Ok(Arc::new(model))
 }

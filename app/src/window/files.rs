@@ -57,7 +57,15 @@ impl AskPath {
     }
 
     fn new(title: &'static str, action: &'static str, path: String, browse: Browse) -> Self {
-        Self { title, action, path, browse, dialog: None, note: None, fresh: true }
+        Self {
+            title,
+            action,
+            path,
+            browse,
+            dialog: None,
+            note: None,
+            fresh: true,
+        }
     }
 
     /// Shows the window over the page.
@@ -83,7 +91,9 @@ impl AskPath {
 
     fn fields(&mut self, ui: &mut Ui) -> Asked {
         let label = ui.label("Path");
-        let edit = TextEdit::singleline(&mut self.path).desired_width(f32::INFINITY).hint_text("/home/you/models/mamba-130m-hf");
+        let edit = TextEdit::singleline(&mut self.path)
+            .desired_width(f32::INFINITY)
+            .hint_text("/home/you/models/mamba-130m-hf");
         let field = ui.add(edit).labelled_by(label.id);
         if std::mem::take(&mut self.fresh) {
             field.request_focus();
@@ -96,11 +106,18 @@ impl AskPath {
         let mut asked = Asked::Open;
         ui.horizontal(|ui| {
             let ready = !self.path.trim().is_empty();
-            if ui.add_enabled(ready, egui::Button::new(self.action)).clicked() || (entered && ready) {
+            if ui
+                .add_enabled(ready, egui::Button::new(self.action))
+                .clicked()
+                || (entered && ready)
+            {
                 asked = Asked::Path(PathBuf::from(self.path.trim()));
             }
             let waiting = self.dialog.is_some();
-            if ui.add_enabled(!waiting, egui::Button::new("Browse…")).clicked() {
+            if ui
+                .add_enabled(!waiting, egui::Button::new("Browse…"))
+                .clicked()
+            {
                 self.browse(ui.ctx());
             }
             if ui.button("Cancel").clicked() {
@@ -119,17 +136,26 @@ impl AskPath {
         let wait = move || {
             let chosen = match browse {
                 Browse::Folder => pollster::block_on(dialog.pick_folder()),
-                Browse::Save { name, ending } => {
-                    pollster::block_on(dialog.set_file_name(name).add_filter(ending, &[ending]).save_file())
-                }
+                Browse::Save { name, ending } => pollster::block_on(
+                    dialog
+                        .set_file_name(name)
+                        .add_filter(ending, &[ending])
+                        .save_file(),
+                ),
             };
             // The window may have gone in the meantime; then nobody waits for the answer.
             let _ = sender.send(chosen.map(|file| file.path().to_owned()));
             ctx.request_repaint();
         };
-        match std::thread::Builder::new().name("file dialog".to_owned()).spawn(wait) {
+        match std::thread::Builder::new()
+            .name("file dialog".to_owned())
+            .spawn(wait)
+        {
             Ok(_) => self.dialog = Some((Instant::now(), receiver)),
-            Err(_) => self.note = Some("The system refused a thread for the dialog; type the path instead."),
+            Err(_) => {
+                self.note =
+                    Some("The system refused a thread for the dialog; type the path instead.")
+            }
         }
     }
 
@@ -143,7 +169,9 @@ impl AskPath {
             }
             Ok(None) | Err(TryRecvError::Disconnected) => {
                 if opened.elapsed() < TOO_QUICK {
-                    self.note = Some("This system has no file dialog (it needs xdg-desktop-portal or zenity); type the path instead.");
+                    self.note = Some(
+                        "This system has no file dialog (it needs xdg-desktop-portal or zenity); type the path instead.",
+                    );
                 }
                 self.dialog = None;
                 None
@@ -155,6 +183,9 @@ impl AskPath {
 /// Where saved files go unless the reader says otherwise: the downloads or home folder, else here.
 pub fn save_folder() -> PathBuf {
     let home = std::env::home_dir().filter(|home| home.is_dir());
-    let downloads = home.as_ref().map(|home| home.join("Downloads")).filter(|folder| folder.is_dir());
+    let downloads = home
+        .as_ref()
+        .map(|home| home.join("Downloads"))
+        .filter(|folder| folder.is_dir());
     downloads.or(home).unwrap_or_else(|| PathBuf::from("."))
 }

@@ -39,8 +39,10 @@ pub fn open(model: Option<PathBuf>) -> ExitCode {
         "mambascope",
         options,
         Box::new(|creation| {
-            let mut settings: Settings =
-                creation.storage.and_then(|storage| eframe::get_value(storage, eframe::APP_KEY)).unwrap_or_default();
+            let mut settings: Settings = creation
+                .storage
+                .and_then(|storage| eframe::get_value(storage, eframe::APP_KEY))
+                .unwrap_or_default();
             if let Some(model) = model {
                 settings.model = Some(model);
             }
@@ -50,7 +52,9 @@ pub fn open(model: Option<PathBuf>) -> ExitCode {
     match run {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("mambascope: the window could not be opened: {error}. The commands run, trace, check and bench work without one.");
+            eprintln!(
+                "mambascope: the window could not be opened: {error}. The commands run, trace, check and bench work without one."
+            );
             ExitCode::from(2)
         }
     }
@@ -70,7 +74,11 @@ enum Request {
     /// Open the model compiled into the program.
     OpenEmbedded,
     /// Ask where to, then write what `job` makes of the path.
-    Save { name: String, ending: &'static str, job: Box<dyn FnOnce(PathBuf) -> Job> },
+    Save {
+        name: String,
+        ending: &'static str,
+        job: Box<dyn FnOnce(PathBuf) -> Job>,
+    },
     /// Show the model card.
     ShowCard,
 }
@@ -112,11 +120,16 @@ impl Window {
     ///
     /// # Errors
     /// When the system refuses the threads that compute.
-    pub fn new(ctx: &Context, settings: Settings) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
+    pub fn new(
+        ctx: &Context,
+        settings: Settings,
+    ) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
         theme::apply(ctx);
         ctx.set_theme(settings.theme);
         let wake = ctx.clone();
-        let engine = Engine::start(Workshop::new(backends::available(0)?), move || wake.request_repaint())?;
+        let engine = Engine::start(Workshop::new(backends::available(0)?), move || {
+            wake.request_repaint()
+        })?;
         let load = settings.model.clone().map_or(Job::LoadEmbedded, Job::Load);
         Ok(Self {
             scope: ScopePage::new(&settings),
@@ -190,7 +203,10 @@ impl Window {
                     Job::Load(path) => format!("{}: {error}", path.display()),
                     _ => error.to_string(),
                 };
-                self.notice = Some(Notice { text, is_error: true });
+                self.notice = Some(Notice {
+                    text,
+                    is_error: true,
+                });
             }
             // Without any model there would be nothing to look at.
             if self.model.is_none() {
@@ -199,7 +215,10 @@ impl Window {
             return;
         }
         if let Some(Answer::Model(model)) = reply.answer
-            && self.model.as_ref().is_none_or(|open| !Arc::ptr_eq(open, &model))
+            && self
+                .model
+                .as_ref()
+                .is_none_or(|open| !Arc::ptr_eq(open, &model))
         {
             self.settings.model = folder(&model);
             if let Some(path) = folder(&model) {
@@ -212,7 +231,11 @@ impl Window {
     }
 
     fn take_dropped(&mut self, ctx: &Context) {
-        let dropped = ctx.input(|input| input.raw.dropped_files.iter().find_map(|file| Some(file.path().to_owned()).filter(|path| !path.as_os_str().is_empty())));
+        let dropped = ctx.input(|input| {
+            input.raw.dropped_files.iter().find_map(|file| {
+                Some(file.path().to_owned()).filter(|path| !path.as_os_str().is_empty())
+            })
+        });
         if let Some(path) = dropped {
             self.serve(Request::Open(path));
         }
@@ -227,10 +250,14 @@ impl Window {
         }
         self.written = None;
         self.notice = match (reply.error, reply.answer) {
-            (Some(error), _) => Some(Notice { text: error.to_string(), is_error: true }),
-            (None, Some(Answer::Saved(path, bytes))) => {
-                Some(Notice { text: format!("Saved {} ({}).", path.display(), bytes_text(bytes)), is_error: false })
-            }
+            (Some(error), _) => Some(Notice {
+                text: error.to_string(),
+                is_error: true,
+            }),
+            (None, Some(Answer::Saved(path, bytes))) => Some(Notice {
+                text: format!("Saved {} ({}).", path.display(), bytes_text(bytes)),
+                is_error: false,
+            }),
             _ => None,
         };
         self.engine.forget(SAVE);
@@ -240,13 +267,20 @@ impl Window {
     fn serve(&mut self, request: Request) {
         match request {
             Request::AskModel => {
-                let path = self.settings.model.as_ref().map_or_else(String::new, |path| path.display().to_string());
+                let path = self
+                    .settings
+                    .model
+                    .as_ref()
+                    .map_or_else(String::new, |path| path.display().to_string());
                 self.opening = Some(AskPath::open(path));
             }
             Request::Open(path) => self.load(Job::Load(path)),
             Request::OpenEmbedded => self.load(Job::LoadEmbedded),
             Request::Save { name, ending, job } => {
-                self.saving = Some(Saving { ask: AskPath::save(&files::save_folder(), name, ending), job });
+                self.saving = Some(Saving {
+                    ask: AskPath::save(&files::save_folder(), name, ending),
+                    job,
+                });
             }
             Request::ShowCard => self.card = Some(egui_commonmark::CommonMarkCache::default()),
         }
@@ -267,7 +301,9 @@ impl Window {
                 for page in Page::ALL {
                     ui.selectable_value(&mut self.settings.page, page, page.title());
                 }
-                ui.with_layout(Layout::right_to_left(Align::Center), |ui| self.theme_menu(ui));
+                ui.with_layout(Layout::right_to_left(Align::Center), |ui| {
+                    self.theme_menu(ui)
+                });
             });
         });
     }
@@ -292,7 +328,11 @@ impl Window {
 
     fn notice_bar(&mut self, ui: &mut Ui) {
         let Some(notice) = &self.notice else { return };
-        let colour = if notice.is_error { palette(ui).error } else { palette(ui).text };
+        let colour = if notice.is_error {
+            palette(ui).error
+        } else {
+            palette(ui).text
+        };
         let mut close = false;
         Panel::bottom("notice").show(ui, |ui| {
             ui.horizontal_wrapped(|ui| {
@@ -307,12 +347,14 @@ impl Window {
 
     fn guide_page(&mut self, ui: &mut Ui) {
         egui::CentralPanel::default().show(ui, |ui| {
-            egui::ScrollArea::vertical().auto_shrink(false).show(ui, |ui| {
-                ui.vertical_centered(|ui| {
-                    ui.add_space(16.0);
-                    self.guide.show(ui);
+            egui::ScrollArea::vertical()
+                .auto_shrink(false)
+                .show(ui, |ui| {
+                    ui.vertical_centered(|ui| {
+                        ui.add_space(16.0);
+                        self.guide.show(ui);
+                    });
                 });
-            });
         });
     }
 
@@ -345,10 +387,15 @@ impl Window {
         let modal = egui::Modal::new(egui::Id::unique("model card")).show(ctx, |ui| {
             let room = ui.ctx().content_rect().size() - egui::vec2(96.0, 160.0);
             ui.set_width(room.x.min(760.0));
-            egui::ScrollArea::vertical().max_height(room.y).auto_shrink([false, true]).show(ui, |ui| {
-                let text = card.as_deref().unwrap_or("This model's folder has no MODEL_CARD.md or README.md.");
-                egui_commonmark::CommonMarkViewer::new().show(ui, cache, text);
-            });
+            egui::ScrollArea::vertical()
+                .max_height(room.y)
+                .auto_shrink([false, true])
+                .show(ui, |ui| {
+                    let text = card
+                        .as_deref()
+                        .unwrap_or("This model's folder has no MODEL_CARD.md or README.md.");
+                    egui_commonmark::CommonMarkViewer::new().show(ui, cache, text);
+                });
             ui.add_space(8.0);
             ui.button("Close").clicked()
         });
@@ -360,7 +407,9 @@ impl Window {
 
 impl eframe::App for Window {
     fn ui(&mut self, ui: &mut Ui, _frame: &mut eframe::Frame) {
-        Frame::new().fill(palette(ui).bg).show(ui, |ui| self.show(ui));
+        Frame::new()
+            .fill(palette(ui).bg)
+            .show(ui, |ui| self.show(ui));
     }
 
     fn save(&mut self, storage: &mut dyn eframe::Storage) {

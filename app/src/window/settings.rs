@@ -44,7 +44,12 @@ pub enum Reading {
 
 impl Reading {
     /// All readings, in the order of the menu.
-    pub const ALL: [Reading; 4] = [Reading::Delta, Reading::Write, Reading::Retention, Reading::Surprise];
+    pub const ALL: [Reading; 4] = [
+        Reading::Delta,
+        Reading::Write,
+        Reading::Retention,
+        Reading::Surprise,
+    ];
 
     /// Name in the menu.
     pub fn title(self) -> &'static str {
@@ -81,7 +86,11 @@ pub enum ChannelOrder {
 
 impl ChannelOrder {
     /// All orders, as in the menu.
-    pub const ALL: [ChannelOrder; 3] = [ChannelOrder::Index, ChannelOrder::Mean, ChannelOrder::Variance];
+    pub const ALL: [ChannelOrder; 3] = [
+        ChannelOrder::Index,
+        ChannelOrder::Mean,
+        ChannelOrder::Variance,
+    ];
 
     /// Name in the menu.
     pub fn title(self) -> &'static str {

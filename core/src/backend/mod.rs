@@ -119,7 +119,11 @@ pub(crate) fn check_ids(ids: &[u32], vocab_size: usize) -> Result<(), BackendErr
         return Err(BackendError::NoTokens);
     }
     match ids.iter().position(|&id| id as usize >= vocab_size) {
-        Some(position) => Err(BackendError::IdOutOfRange { id: ids[position], position, vocab_size }),
+        Some(position) => Err(BackendError::IdOutOfRange {
+            id: ids[position],
+            position,
+            vocab_size,
+        }),
         None => Ok(()),
     }
 }
@@ -141,7 +145,10 @@ pub fn prefill_in_chunks(
         session.prefill(part, tap)?;
         done += part.len();
         if progress(done).is_break() && done < ids.len() {
-            return Err(BackendError::Cancelled { done, total: ids.len() });
+            return Err(BackendError::Cancelled {
+                done,
+                total: ids.len(),
+            });
         }
     }
     Ok(())

@@ -103,15 +103,25 @@ impl<T> ScanInput<'_, T> {
             if found == wanted {
                 return Ok(());
             }
-            Err(ScanError { operand, wanted: format!("{wanted:?}"), found: found.to_vec() })
+            Err(ScanError {
+                operand,
+                wanted: format!("{wanted:?}"),
+                found: found.to_vec(),
+            })
         };
         check("delta", self.delta_ld.shape(), &[l, d])?;
         check("A", self.a_dn.shape(), &[d, n])?;
         for (operand, vector) in [("delta_bias", &self.delta_bias_d), ("D", &self.d_skip_d)] {
-            vector.as_ref().map_or(Ok(()), |v| check(operand, v.shape(), &[d]))?;
+            vector
+                .as_ref()
+                .map_or(Ok(()), |v| check(operand, v.shape(), &[d]))?;
         }
-        self.z_ld.as_ref().map_or(Ok(()), |z| check("z", z.shape(), &[l, d]))?;
-        self.initial_dn.as_ref().map_or(Ok(()), |h| check("initial state", h.shape(), &[d, n]))?;
+        self.z_ld
+            .as_ref()
+            .map_or(Ok(()), |z| check("z", z.shape(), &[l, d]))?;
+        self.initial_dn
+            .as_ref()
+            .map_or(Ok(()), |h| check("initial state", h.shape(), &[d, n]))?;
         for (operand, projection) in [("B", &self.b), ("C", &self.c)] {
             match projection {
                 Projection::Constant(dn) => check(operand, dn.shape(), &[d, n])?,
@@ -119,7 +129,11 @@ impl<T> ScanInput<'_, T> {
                     let groups = lgn.dim().1;
                     if groups == 0 || d % groups != 0 {
                         let wanted = format!("[{l}, groups that divide {d}, {n}]");
-                        return Err(ScanError { operand, wanted, found: lgn.shape().to_vec() });
+                        return Err(ScanError {
+                            operand,
+                            wanted,
+                            found: lgn.shape().to_vec(),
+                        });
                     }
                     check(operand, lgn.shape(), &[l, groups, n])?;
                 }

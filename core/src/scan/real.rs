@@ -35,7 +35,10 @@ impl Real for f64 {
     fn of(value: f32) -> Self {
         value.into()
     }
-    #[expect(clippy::cast_possible_truncation, reason = "rounding to what a trace holds is the purpose")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "rounding to what a trace holds is the purpose"
+    )]
     fn to_single(self) -> f32 {
         self as f32
     }
@@ -47,7 +50,11 @@ impl Real for f64 {
 /// 1 / (1 + e^−x), from the side on which e^… cannot overflow.
 pub fn sigmoid<T: Real>(x: T) -> T {
     let e = (-x.abs()).exp();
-    if x >= T::zero() { T::one() / (T::one() + e) } else { e / (T::one() + e) }
+    if x >= T::zero() {
+        T::one() / (T::one() + e)
+    } else {
+        e / (T::one() + e)
+    }
 }
 
 /// x · sigmoid(x).

@@ -14,14 +14,16 @@ pub fn sequential<T: Real>(
 ) -> Result<ScanOutput<T>, ScanError> {
     input.validate()?;
     let (tokens, d_inner, d_state) = input.dims();
-    let mut h_dn = input.initial_dn.map_or_else(|| Array2::zeros((d_inner, d_state)), |h| h.to_owned());
+    let mut h_dn = input
+        .initial_dn
+        .map_or_else(|| Array2::zeros((d_inner, d_state)), |h| h.to_owned());
     let mut y_ld = Array2::zeros((tokens, d_inner));
     for l in 0..tokens {
         for d in 0..d_inner {
             let u = input.u_ld[[l, d]];
             let mut delta = input.delta_ld[[l, d]];
             if let Some(bias_d) = &input.delta_bias_d {
-                delta = delta + bias_d[d];
+                delta += bias_d[d];
             }
             if input.delta_softplus {
                 delta = softplus(delta);
@@ -43,5 +45,8 @@ pub fn sequential<T: Real>(
         }
         after_token(l, h_dn.view());
     }
-    Ok(ScanOutput { y_ld, last_dn: h_dn })
+    Ok(ScanOutput {
+        y_ld,
+        last_dn: h_dn,
+    })
 }

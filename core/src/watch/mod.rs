@@ -55,7 +55,8 @@ impl WatchJob {
 
     /// The window that fits `wanted` tokens and [`DEFAULT_BUDGET`].
     pub fn affordable_window(config: &Config, wanted: usize) -> usize {
-        let fits = usize::try_from(DEFAULT_BUDGET).unwrap_or(usize::MAX) / Self::bytes_per_token(config);
+        let fits =
+            usize::try_from(DEFAULT_BUDGET).unwrap_or(usize::MAX) / Self::bytes_per_token(config);
         wanted.min(fits).max(BLOCK)
     }
 }

@@ -29,7 +29,10 @@ pub(super) struct Recorder {
 
 impl Tap for Recorder {
     fn wants(&self, site: Site) -> bool {
-        matches!(site.probe, Probe::Delta | Probe::ConvOut | Probe::B | Probe::C | Probe::Logits)
+        matches!(
+            site.probe,
+            Probe::Delta | Probe::ConvOut | Probe::B | Probe::C | Probe::Logits
+        )
     }
 
     fn record(&mut self, site: Site, value: ArrayViewD<'_, f32>) {
@@ -44,7 +47,9 @@ impl Recorder {
         let dims = model.config.mamba;
         let a_nd = model.layers.iter().map(|layer| {
             let a_log = layer.mixer.a_log.as_f32();
-            Array2::from_shape_fn((dims.d_state, dims.d_inner), |(n, d)| -a_log[d * dims.d_state + n].exp())
+            Array2::from_shape_fn((dims.d_state, dims.d_inner), |(n, d)| {
+                -a_log[d * dims.d_state + n].exp()
+            })
         });
         Self {
             a_nd: a_nd.collect(),
@@ -71,15 +76,22 @@ impl Recorder {
 
     /// Makes records of the chunk that has just passed, whose tokens were `ids`, and drops what is older than the window.
     pub(super) fn after_chunk(&mut self, ids: &[u32]) {
-        let Some(logits_lv) = self.chunk.remove(&Site::model(Probe::Logits)) else { return };
+        let Some(logits_lv) = self.chunk.remove(&Site::model(Probe::Logits)) else {
+            return;
+        };
         let surprise = |scores: &[f32], id: u32| log_sum_exp(scores) - scores[id as usize];
         for (l, &id) in ids.iter().enumerate() {
             let before = (!self.last_logits_v.is_empty()).then_some(self.last_logits_v.as_slice());
             let record = TokenRecord {
                 id,
                 surprise: before.map(|scores| surprise(scores, id)),
-                layers: (0..self.a_nd.len()).map(|layer| self.layer_record(layer, l)).collect(),
-                next: logits_lv.row(l).to_slice().map_or_else(Vec::new, |scores| most_likely(scores, NEXT_TOKENS)),
+                layers: (0..self.a_nd.len())
+                    .map(|layer| self.layer_record(layer, l))
+                    .collect(),
+                next: logits_lv
+                    .row(l)
+                    .to_slice()
+                    .map_or_else(Vec::new, |scores| most_likely(scores, NEXT_TOKENS)),
             };
             self.last_logits_v.clear();
             self.last_logits_v.extend(logits_lv.row(l));
@@ -94,16 +106,30 @@ impl Recorder {
 
     fn layer_record(&self, layer: usize, l: usize) -> LayerRecord {
         let row = |probe| -> Box<[f32]> {
-            self.chunk.get(&Site::layer(layer, probe)).map_or_else(Box::default, |value| value.row(l).iter().copied().collect())
+            self.chunk
+                .get(&Site::layer(layer, probe))
+                .map_or_else(Box::default, |value| value.row(l).iter().copied().collect())
         };
         let (delta_d, u_d, b_n) = (row(Probe::Delta), row(Probe::ConvOut), row(Probe::B));
         // ‖Δ·u ⊗ B‖ over channels and slots is ‖Δ·u‖ · ‖B‖.
-        let delta_u: Box<[f32]> = delta_d.iter().zip(&u_d).map(|(delta, u)| delta * u).collect();
+        let delta_u: Box<[f32]> = delta_d
+            .iter()
+            .zip(&u_d)
+            .map(|(delta, u)| delta * u)
+            .collect();
         let reading = Reading {
             mean_delta: delta_d.iter().sum::<f32>() / delta_d.len() as f32,
             write: (dot(&delta_u, &delta_u) * dot(&b_n, &b_n)).sqrt(),
-            retention: self.a_nd[layer].as_slice().map_or(f32::NAN, |a_nd| mean_decay(&delta_d, a_nd)),
+            retention: self.a_nd[layer]
+                .as_slice()
+                .map_or(f32::NAN, |a_nd| mean_decay(&delta_d, a_nd)),
         };
-        LayerRecord { delta_d, u_d, b_n, c_n: row(Probe::C), reading }
+        LayerRecord {
+            delta_d,
+            u_d,
+            b_n,
+            c_n: row(Probe::C),
+            reading,
+        }
     }
 }

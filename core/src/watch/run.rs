@@ -67,8 +67,23 @@ impl Watch {
 
     /// Whether `job` is about this text, as far as it has been written.
     pub fn serves(&self, job: &WatchJob) -> bool {
-        let WatchJob { model, backend, prompt, write, sampling, window, .. } = &self.text;
-        (model, backend, prompt, sampling, window) == (&job.model, &job.backend, &job.prompt, &job.sampling, &job.window)
+        let WatchJob {
+            model,
+            backend,
+            prompt,
+            write,
+            sampling,
+            window,
+            ..
+        } = &self.text;
+        (model, backend, prompt, sampling, window)
+            == (
+                &job.model,
+                &job.backend,
+                &job.prompt,
+                &job.sampling,
+                &job.window,
+            )
             && (job.write >= self.written() || job.write >= *write)
     }
 
@@ -93,10 +108,18 @@ impl Watch {
         let mut last_partial = Instant::now();
         while self.finish.is_none() && self.advance(job.write)? {
             let total = job.prompt.len();
-            let mut flow = progress(Progress::Count { what: "reading the prompt", done: self.read.min(total), total });
+            let mut flow = progress(Progress::Count {
+                what: "reading the prompt",
+                done: self.read.min(total),
+                total,
+            });
             if last_partial.elapsed() >= PARTIAL_EVERY {
                 let partial = Answer::Watched(Arc::new(self.look(job)));
-                flow = if progress(Progress::Partial(partial)).is_break() { ControlFlow::Break(()) } else { flow };
+                flow = if progress(Progress::Partial(partial)).is_break() {
+                    ControlFlow::Break(())
+                } else {
+                    flow
+                };
                 last_partial = Instant::now();
             }
             if flow.is_break() {
@@ -124,8 +147,13 @@ impl Watch {
             self.speed.prefill.1 += start.elapsed();
         } else if self.written() < write {
             let model = &self.text.model;
-            let known = model.tokenizer.as_ref().map_or(0, |tokenizer| tokenizer.len());
-            let id = self.sampler.pick(self.session.logits(), &self.ids, &self.text.sampling, known);
+            let known = model
+                .tokenizer
+                .as_ref()
+                .map_or(0, |tokenizer| tokenizer.len());
+            let id =
+                self.sampler
+                    .pick(self.session.logits(), &self.ids, &self.text.sampling, known);
             let end_of_text = model.config.eos.contains(&id);
             self.ids.push(id);
             self.read_recorded(self.ids.len())?;
@@ -158,8 +186,14 @@ impl Watch {
         let slot_norms = self.slot_norms(layer);
         let last = recorded.clone().next_back();
         let focus = last.map(|last| {
-            let token = job.token.map_or(last, |token| token.clamp(recorded.start, last));
-            Focus { token, layer, h_nd: self.state_after(layer, token) }
+            let token = job
+                .token
+                .map_or(last, |token| token.clamp(recorded.start, last));
+            Focus {
+                token,
+                layer,
+                h_nd: self.state_after(layer, token),
+            }
         });
         Watched {
             ids: self.ids.as_slice().into(),
@@ -180,14 +214,32 @@ impl Watch {
         let (first, end) = (self.recorder.first, self.recorder.end());
         let start = self.snapshot(layer, 0);
         let mut replay = match self.replay.take() {
-            Some(replay) if replay.layer == layer && replay.next >= first && replay.from <= first => replay,
-            _ => Replay { layer, next: first, h_nd: start, from: first, slot_norms: Vec::new() },
+            Some(replay)
+                if replay.layer == layer && replay.next >= first && replay.from <= first =>
+            {
+                replay
+            }
+            _ => Replay {
+                layer,
+                next: first,
+                h_nd: start,
+                from: first,
+                slot_norms: Vec::new(),
+            },
         };
         replay.slot_norms.drain(..first - replay.from);
         replay.from = first;
         for position in replay.next..end {
-            self.apply(layer, &self.recorder.records[position - first], &mut replay.h_nd);
-            let norms = replay.h_nd.rows().into_iter().map(|h_d| h_d.to_slice().map_or(f32::NAN, |h_d| dot(h_d, h_d).sqrt()));
+            self.apply(
+                layer,
+                &self.recorder.records[position - first],
+                &mut replay.h_nd,
+            );
+            let norms = replay
+                .h_nd
+                .rows()
+                .into_iter()
+                .map(|h_d| h_d.to_slice().map_or(f32::NAN, |h_d| dot(h_d, h_d).sqrt()));
             replay.slot_norms.push(norms.collect());
         }
         replay.next = end;
@@ -210,14 +262,24 @@ impl Watch {
     fn snapshot(&self, layer: usize, block: usize) -> Array2<f32> {
         let dims = self.text.model.config.mamba;
         match self.recorder.snapshots.get(block) {
-            Some(state) => state.layers[layer].ssm_dn.t().as_standard_layout().into_owned(),
+            Some(state) => state.layers[layer]
+                .ssm_dn
+                .t()
+                .as_standard_layout()
+                .into_owned(),
             None => Array2::zeros((dims.d_state, dims.d_inner)),
         }
     }
 
     /// One token of the recurrence, by the kernel of the quick backend.
     fn apply(&self, layer: usize, record: &TokenRecord, h_nd: &mut Array2<f32>) {
-        let LayerRecord { u_d, delta_d, b_n, c_n, .. } = &record.layers[layer];
+        let LayerRecord {
+            u_d,
+            delta_d,
+            b_n,
+            c_n,
+            ..
+        } = &record.layers[layer];
         let input = Channels {
             u_ld: ArrayView1::from(u_d).insert_axis(Axis(0)),
             delta_ld: ArrayView1::from(delta_d).insert_axis(Axis(0)),

@@ -215,6 +215,13 @@ impl Scale {
     }
 
     fn even_ticks(&self, most: usize) -> Vec<Tick> {
+        // A single mark tells no scale: better one too many than that.
+        let finer = [most, most + 1, 2 * most, 4 * most].into_iter();
+        let mut tried = finer.map(|most| self.ticks_apart(most));
+        tried.find(|ticks| ticks.len() > 1).unwrap_or_default()
+    }
+
+    fn ticks_apart(&self, most: usize) -> Vec<Tick> {
         let (lo, hi) = (f64::from(self.lo), f64::from(self.hi));
         let step = round_step((hi - lo) / most as f64);
         let slack = step * 1e-6;

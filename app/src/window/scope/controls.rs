@@ -14,7 +14,12 @@ use crate::window::{ScopeSettings, palette};
 const LONGEST: usize = 2000;
 
 impl ScopePage {
-    pub(super) fn controls(&mut self, ui: &mut Ui, settings: &mut ScopeSettings, around: &mut Around<'_>) {
+    pub(super) fn controls(
+        &mut self,
+        ui: &mut Ui,
+        settings: &mut ScopeSettings,
+        around: &mut Around<'_>,
+    ) {
         ui.spacing_mut().slider_width = 104.0;
         self.prompt_box(ui, settings, around);
         self.buttons(ui, settings, around);
@@ -27,19 +32,37 @@ impl ScopePage {
 
     fn prompt_box(&mut self, ui: &mut Ui, settings: &mut ScopeSettings, around: &Around<'_>) {
         ui.horizontal(|ui| {
-            ui.label(RichText::new(if self.by_ids { "Prompt (token ids)" } else { "Prompt" }).strong());
+            ui.label(
+                RichText::new(if self.by_ids {
+                    "Prompt (token ids)"
+                } else {
+                    "Prompt"
+                })
+                .strong(),
+            );
             if !self.by_ids {
-                ui.with_layout(Layout::right_to_left(Align::Center), |ui| self.examples(ui, settings, around));
+                ui.with_layout(Layout::right_to_left(Align::Center), |ui| {
+                    self.examples(ui, settings, around)
+                });
             }
         });
         let (typed, hint) = match self.by_ids {
             true => (&mut settings.prompt_ids, "12, 7, 40"),
             false => (&mut settings.prompt, "Begin a story…"),
         };
-        let edit = TextEdit::multiline(typed).desired_rows(3).desired_width(f32::INFINITY).hint_text(hint);
+        let edit = TextEdit::multiline(typed)
+            .desired_rows(3)
+            .desired_width(f32::INFINITY)
+            .hint_text(hint);
         // A very long prompt would make every frame lay out all of it.
-        let field = egui::ScrollArea::vertical().id_salt("prompt").max_height(140.0).show(ui, |ui| ui.add(edit)).inner;
-        field.widget_info(|| egui::WidgetInfo::labeled(egui::accesskit::Role::MultilineTextInput, true, "Prompt"));
+        let field = egui::ScrollArea::vertical()
+            .id_salt("prompt")
+            .max_height(140.0)
+            .show(ui, |ui| ui.add(edit))
+            .inner;
+        field.widget_info(|| {
+            egui::WidgetInfo::labeled(egui::accesskit::Role::MultilineTextInput, true, "Prompt")
+        });
         if let Some(error) = &self.prompt_reply.error {
             ui.colored_label(palette(ui).error, error.to_string());
         }
@@ -62,31 +85,65 @@ impl ScopePage {
         ui.horizontal_wrapped(|ui| {
             let ready = around.model.is_some();
             let accent = palette(ui).accent_soft;
-            let run = egui::Button::new(RichText::new("Run").strong().color(palette(ui).on_accent_soft)).fill(accent);
-            if ui.add_enabled(ready, run).on_hover_text("Write to the limit at full speed.").clicked() {
+            let run = egui::Button::new(
+                RichText::new("Run")
+                    .strong()
+                    .color(palette(ui).on_accent_soft),
+            )
+            .fill(accent);
+            if ui
+                .add_enabled(ready, run)
+                .on_hover_text("Write to the limit at full speed.")
+                .clicked()
+            {
                 self.run(settings, around);
             }
             let playing = matches!(self.motion, Motion::Playing(_));
             let play = if playing { "Pause" } else { "Play" };
-            if ui.add_enabled(ready, egui::Button::new(play)).on_hover_text("Walk along the text and go on writing (space).").clicked() {
+            if ui
+                .add_enabled(ready, egui::Button::new(play))
+                .on_hover_text("Walk along the text and go on writing (space).")
+                .clicked()
+            {
                 self.toggle_play(settings, around);
             }
             let can_step = ready && !playing;
-            if ui.add_enabled(can_step, egui::Button::new("Step")).on_hover_text("One token on.").clicked() {
+            if ui
+                .add_enabled(can_step, egui::Button::new("Step"))
+                .on_hover_text("One token on.")
+                .clicked()
+            {
                 self.step(settings, around);
             }
-            if ui.add_enabled(ready, egui::Button::new("Reset")).on_hover_text("Back to the prompt.").clicked() {
+            if ui
+                .add_enabled(ready, egui::Button::new("Reset"))
+                .on_hover_text("Back to the prompt.")
+                .clicked()
+            {
                 self.take_prompt(settings, around);
                 self.motion = Motion::Still;
                 self.restart();
             }
             let running = self.reply.busy || playing;
-            if ui.add_enabled(running, egui::Button::new("Cancel")).on_hover_text("Stop here; what is written stays.").clicked() {
+            if ui
+                .add_enabled(running, egui::Button::new("Cancel"))
+                .on_hover_text("Stop here; what is written stays.")
+                .clicked()
+            {
                 self.cancel(around);
             }
         });
-        ui.add(Slider::new(&mut settings.limit, 1..=LONGEST).logarithmic(true).text("tokens to write"));
-        ui.add(Slider::new(&mut settings.speed, 1.0..=120.0).logarithmic(true).fixed_decimals(0).text("tokens/s in play"));
+        ui.add(
+            Slider::new(&mut settings.limit, 1..=LONGEST)
+                .logarithmic(true)
+                .text("tokens to write"),
+        );
+        ui.add(
+            Slider::new(&mut settings.speed, 1.0..=120.0)
+                .logarithmic(true)
+                .fixed_decimals(0)
+                .text("tokens/s in play"),
+        );
     }
 
     fn status(&self, ui: &mut Ui, settings: &ScopeSettings, around: &Around<'_>) {
@@ -98,7 +155,10 @@ impl ScopePage {
             progress(ui, &self.reply, "starting");
             return;
         };
-        if self.reply.busy && watched.ids.len() == watched.prompt_len && self.reply.progress.is_some() {
+        if self.reply.busy
+            && watched.ids.len() == watched.prompt_len
+            && self.reply.progress.is_some()
+        {
             progress(ui, &self.reply, "reading the prompt");
         }
         let ended = match watched.finish {
@@ -107,10 +167,21 @@ impl ScopePage {
             _ => "",
         };
         let weak = palette(ui).weak_text;
-        ui.label(format!("{} of {} tokens written after {} of prompt{ended}", self.written(), settings.limit, watched.prompt_len));
+        ui.label(format!(
+            "{} of {} tokens written after {} of prompt{ended}",
+            self.written(),
+            settings.limit,
+            watched.prompt_len
+        ));
         if !around.hide_timings {
-            let rate = |part| Speed::rate(part).map_or_else(|| "–".to_owned(), |rate| format!("{rate:.0}"));
-            let text = format!("{} tokens/s reading · {} writing", rate(watched.speed.prefill), rate(watched.speed.decode));
+            let rate = |part| {
+                Speed::rate(part).map_or_else(|| "–".to_owned(), |rate| format!("{rate:.0}"))
+            };
+            let text = format!(
+                "{} tokens/s reading · {} writing",
+                rate(watched.speed.prefill),
+                rate(watched.speed.decode)
+            );
             ui.label(RichText::new(text).color(weak))
                 .on_hover_text("Measured on the worker, with everything on this page recorded; mambascope bench measures without.");
         }
@@ -122,33 +193,50 @@ impl ScopePage {
             let each = mambascope_core::watch::WatchJob::bytes_per_token(&model.config) as u64;
             let all = each * watched.records.len() as u64;
             ui.label(RichText::new(format!("{} of records", bytes_text(all))).color(weak))
-                .on_hover_text(format!("{} a token: Δ, u, B and C of every layer, and a state every 64 tokens.", bytes_text(each)));
+                .on_hover_text(format!(
+                    "{} a token: Δ, u, B and C of every layer, and a state every 64 tokens.",
+                    bytes_text(each)
+                ));
         }
     }
 
     /// The ten most likely tokens after the one looked at; the one that came is marked.
     fn next_tokens(&self, ui: &mut Ui, around: &Around<'_>) {
         ui.label(RichText::new("Next token").strong());
-        let (Some(watched), Some(focus), Some(model)) = (&self.watched, self.focus(), around.model) else {
+        let (Some(watched), Some(focus), Some(model)) = (&self.watched, self.focus(), around.model)
+        else {
             ui.label("The most likely tokens appear here once a text runs.");
             return;
         };
-        let Some(record) = watched.record(focus) else { return };
+        let Some(record) = watched.record(focus) else {
+            return;
+        };
         let came = watched.ids.get(focus + 1).copied();
         let text = |id| visible_token(&token_text(model, id)).into_owned();
-        ui.label(RichText::new(format!("after token {focus}, {}", text(record.id))).color(palette(ui).weak_text));
+        ui.label(
+            RichText::new(format!("after token {focus}, {}", text(record.id)))
+                .color(palette(ui).weak_text),
+        );
         let labels: Vec<String> = record.next.iter().map(|&(id, _)| text(id)).collect();
         let mut bars: Vec<Bar<'_>> = labels
             .iter()
             .zip(&record.next)
-            .map(|(label, &(id, value))| Bar { label, value, came: came == Some(id) })
+            .map(|(label, &(id, value))| Bar {
+                label,
+                value,
+                came: came == Some(id),
+            })
             .collect();
         // What came may not be among the most likely: its probability is in its own record.
         let other = came.filter(|id| record.next.iter().all(|(likely, _)| likely != id));
         let other_text = other.map(text);
         let surprise = watched.record(focus + 1).and_then(|next| next.surprise);
         if let (Some(label), Some(surprise)) = (&other_text, surprise) {
-            bars.push(Bar { label, value: (-surprise).exp(), came: true });
+            bars.push(Bar {
+                label,
+                value: (-surprise).exp(),
+                came: true,
+            });
         }
         Bars::new("Next token", &bars).show(ui);
     }
@@ -159,16 +247,27 @@ fn sampling(ui: &mut Ui, settings: &mut ScopeSettings) {
     ui.add(Slider::new(&mut sampling.temperature, 0.0..=2.0).text("temperature"))
         .on_hover_text("Divides the scores. 0 takes the most likely token, always.");
     let draws = sampling.temperature > 0.0;
-    ui.add_enabled(draws, Slider::new(&mut sampling.top_k, 0..=200).text("top-k"))
-        .on_hover_text("Draws among so many of the most likely tokens. 0 keeps all.");
-    ui.add_enabled(draws, Slider::new(&mut sampling.top_p, 0.05..=1.0).text("top-p"))
-        .on_hover_text("Draws among the most likely tokens whose probabilities reach this sum.");
+    ui.add_enabled(
+        draws,
+        Slider::new(&mut sampling.top_k, 0..=200).text("top-k"),
+    )
+    .on_hover_text("Draws among so many of the most likely tokens. 0 keeps all.");
+    ui.add_enabled(
+        draws,
+        Slider::new(&mut sampling.top_p, 0.05..=1.0).text("top-p"),
+    )
+    .on_hover_text("Draws among the most likely tokens whose probabilities reach this sum.");
     ui.add(Slider::new(&mut sampling.repetition_penalty, 1.0..=2.0).text("repetition penalty"))
         .on_hover_text("Makes tokens that are already in the text less likely. 1 does nothing.");
     ui.horizontal(|ui| {
         let label = ui.label("seed");
-        ui.add_enabled(draws, DragValue::new(&mut sampling.seed)).labelled_by(label.id);
-        if ui.add_enabled(draws, egui::Button::new("another")).on_hover_text("The next seed: another text, just as repeatable.").clicked() {
+        ui.add_enabled(draws, DragValue::new(&mut sampling.seed))
+            .labelled_by(label.id);
+        if ui
+            .add_enabled(draws, egui::Button::new("another"))
+            .on_hover_text("The next seed: another text, just as repeatable.")
+            .clicked()
+        {
             sampling.seed = sampling.seed.wrapping_add(1);
         }
     });

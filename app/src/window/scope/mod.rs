@@ -107,30 +107,52 @@ impl ScopePage {
         self.pictures = Pictures::default();
         self.by_ids = model.tokenizer.is_none();
         self.prompt = Some(self.typed(settings).into());
-        self.motion = if std::mem::take(&mut self.autoplay) { Motion::Playing(0.0) } else { Motion::Still };
+        self.motion = if std::mem::take(&mut self.autoplay) {
+            Motion::Playing(0.0)
+        } else {
+            Motion::Still
+        };
     }
 
-    pub(super) fn show(&mut self, ui: &mut Ui, settings: &mut ScopeSettings, around: &mut Around<'_>) {
+    pub(super) fn show(
+        &mut self,
+        ui: &mut Ui,
+        settings: &mut ScopeSettings,
+        around: &mut Around<'_>,
+    ) {
         self.ask(settings, around);
         self.keys(ui, settings, around);
         self.advance(ui, settings);
         Panel::top("model").show(ui, |ui| self.model_bar(ui, settings, around));
-        Panel::left("controls").resizable(true).default_size(320.0).size_range(260.0..=560.0).show(ui, |ui| {
-            ScrollArea::vertical().auto_shrink(false).show(ui, |ui| self.controls(ui, settings, around));
-        });
+        Panel::left("controls")
+            .resizable(true)
+            .default_size(320.0)
+            .size_range(260.0..=560.0)
+            .show(ui, |ui| {
+                ScrollArea::vertical()
+                    .auto_shrink(false)
+                    .show(ui, |ui| self.controls(ui, settings, around));
+            });
         CentralPanel::default().show(ui, |ui| self.pictures(ui, settings, around));
     }
 
     /// Derives the jobs from the state of the page and takes what answers there are.
     fn ask(&mut self, settings: &ScopeSettings, around: &Around<'_>) {
-        let (Some(model), Some(prompt)) = (around.model, &self.prompt) else { return };
-        let tokenize = Job::Tokenize { model: ModelRef(Arc::clone(model)), text: Arc::clone(prompt) };
+        let (Some(model), Some(prompt)) = (around.model, &self.prompt) else {
+            return;
+        };
+        let tokenize = Job::Tokenize {
+            model: ModelRef(Arc::clone(model)),
+            text: Arc::clone(prompt),
+        };
         self.prompt_reply = around.engine.ask(PROMPT, tokenize);
         self.settled = self.prompt_reply.error.is_some();
         if self.prompt_reply.busy || self.settled {
             return;
         }
-        let Some(Answer::Ids(ids)) = &self.prompt_reply.answer else { return };
+        let Some(Answer::Ids(ids)) = &self.prompt_reply.answer else {
+            return;
+        };
         self.reply = if self.motion == Motion::Halted {
             around.engine.reply(WATCH)
         } else {
@@ -138,14 +160,22 @@ impl ScopePage {
             around.engine.ask(WATCH, Job::Watch(job))
         };
         if let Some(Answer::Watched(watched)) = &self.reply.answer
-            && self.watched.as_ref().is_none_or(|seen| !Arc::ptr_eq(seen, watched))
+            && self
+                .watched
+                .as_ref()
+                .is_none_or(|seen| !Arc::ptr_eq(seen, watched))
         {
             self.watched = Some(Arc::clone(watched));
         }
         self.settled = !self.reply.busy && !matches!(self.motion, Motion::Playing(_));
     }
 
-    fn watch_job(&self, settings: &ScopeSettings, model: &Arc<Model>, prompt: &Arc<[u32]>) -> WatchJob {
+    fn watch_job(
+        &self,
+        settings: &ScopeSettings,
+        model: &Arc<Model>,
+        prompt: &Arc<[u32]>,
+    ) -> WatchJob {
         WatchJob {
             model: ModelRef(Arc::clone(model)),
             backend: settings.backend.clone(),
@@ -160,7 +190,11 @@ impl ScopePage {
 
     /// The prompt as it stands in the box.
     fn typed<'a>(&self, settings: &'a ScopeSettings) -> &'a str {
-        if self.by_ids { &settings.prompt_ids } else { &settings.prompt }
+        if self.by_ids {
+            &settings.prompt_ids
+        } else {
+            &settings.prompt
+        }
     }
 
     /// The text so far, prompt and all, with the marks the chips use.
@@ -170,12 +204,17 @@ impl ScopePage {
 
     /// Tokens written so far.
     pub fn written(&self) -> usize {
-        self.watched.as_ref().map_or(0, |watched| watched.ids.len() - watched.prompt_len)
+        self.watched
+            .as_ref()
+            .map_or(0, |watched| watched.ids.len() - watched.prompt_len)
     }
 
     /// Whether the text cannot go on by itself.
     fn is_at_end(&self, settings: &ScopeSettings) -> bool {
-        let ended = self.watched.as_ref().is_some_and(|watched| watched.finish == Some(Finish::EndOfText));
+        let ended = self
+            .watched
+            .as_ref()
+            .is_some_and(|watched| watched.finish == Some(Finish::EndOfText));
         ended || self.written() >= settings.limit
     }
 
@@ -221,7 +260,10 @@ impl ScopePage {
             return;
         }
         self.take_prompt(settings, around);
-        let last = self.watched.as_ref().map_or(0, |watched| watched.end().saturating_sub(1));
+        let last = self
+            .watched
+            .as_ref()
+            .map_or(0, |watched| watched.end().saturating_sub(1));
         if self.is_at_end(settings) && self.selected.is_none_or(|token| token >= last) {
             self.selected = self.watched.as_ref().map(|watched| watched.first);
         }
@@ -237,7 +279,10 @@ impl ScopePage {
 
     /// One step of the selection; at the end, one token more. False when there is nowhere to go.
     fn walk(&mut self, settings: &ScopeSettings) -> bool {
-        let last = self.watched.as_ref().map_or(0, |watched| watched.end().saturating_sub(1));
+        let last = self
+            .watched
+            .as_ref()
+            .map_or(0, |watched| watched.end().saturating_sub(1));
         if let Some(token) = self.selected.filter(|&token| token < last) {
             self.selected = Some(token + 1);
             return true;
@@ -252,14 +297,20 @@ impl ScopePage {
 
     /// Moves the text along while it plays; asks for a frame only when the next step is due.
     fn advance(&mut self, ui: &Ui, settings: &ScopeSettings) {
-        let Motion::Playing(waited) = self.motion else { return };
+        let Motion::Playing(waited) = self.motion else {
+            return;
+        };
         let pause = 1.0 / f64::from(settings.speed.max(0.1));
         let waited = waited + f64::from(ui.input(|input| input.stable_dt)).min(pause);
         if self.reply.busy || self.watched.is_none() {
             // The engine's answer wakes the window.
             self.motion = Motion::Playing(waited.min(pause));
         } else if waited >= pause {
-            self.motion = if self.walk(settings) { Motion::Playing(waited - pause) } else { Motion::Still };
+            self.motion = if self.walk(settings) {
+                Motion::Playing(waited - pause)
+            } else {
+                Motion::Still
+            };
             ui.request_repaint();
         } else {
             self.motion = Motion::Playing(waited);
@@ -285,7 +336,12 @@ impl ScopePage {
         }
         let (first, last) = (watched.first, watched.end() - 1);
         let at = self.selected.unwrap_or(last);
-        let target = [(Key::ArrowLeft, at.saturating_sub(1)), (Key::ArrowRight, at + 1), (Key::Home, first), (Key::End, last)];
+        let target = [
+            (Key::ArrowLeft, at.saturating_sub(1)),
+            (Key::ArrowRight, at + 1),
+            (Key::Home, first),
+            (Key::End, last),
+        ];
         if let Some((_, token)) = target.into_iter().find(|(key, _)| pressed(*key)) {
             self.select(token.clamp(first, last));
         }
@@ -293,7 +349,10 @@ impl ScopePage {
 
     /// Looks at one token; the last one means following the text.
     fn select(&mut self, token: usize) {
-        let last = self.watched.as_ref().map_or(0, |watched| watched.end().saturating_sub(1));
+        let last = self
+            .watched
+            .as_ref()
+            .map_or(0, |watched| watched.end().saturating_sub(1));
         self.selected = (token < last).then_some(token);
         if matches!(self.motion, Motion::Playing(_)) {
             self.motion = Motion::Still;

@@ -7,7 +7,12 @@ use super::{Around, ScopePage};
 use crate::window::{Request, ScopeSettings, palette};
 
 impl ScopePage {
-    pub(super) fn model_bar(&mut self, ui: &mut Ui, settings: &mut ScopeSettings, around: &mut Around<'_>) {
+    pub(super) fn model_bar(
+        &mut self,
+        ui: &mut Ui,
+        settings: &mut ScopeSettings,
+        around: &mut Around<'_>,
+    ) {
         ui.horizontal_wrapped(|ui| {
             open_menu(ui, around);
             let Some(model) = around.model else {
@@ -40,10 +45,17 @@ impl ScopePage {
 /// A bar for a job on its way.
 pub(super) fn progress(ui: &mut Ui, reply: &mambascope_core::engine::Reply, otherwise: &str) {
     let (what, share) = match reply.progress {
-        Some((what, done, total)) if total > 0 => (format!("{what}: {done} of {total}"), done as f32 / total as f32),
+        Some((what, done, total)) if total > 0 => (
+            format!("{what}: {done} of {total}"),
+            done as f32 / total as f32,
+        ),
         _ => (format!("{otherwise}…"), 0.0),
     };
-    ui.add(egui::ProgressBar::new(share).text(what).desired_height(18.0));
+    ui.add(
+        egui::ProgressBar::new(share)
+            .text(what)
+            .desired_height(18.0),
+    );
 }
 
 fn open_menu(ui: &mut Ui, around: &mut Around<'_>) {
@@ -59,8 +71,15 @@ fn open_menu(ui: &mut Ui, around: &mut Around<'_>) {
             ui.label(RichText::new("Opened before").color(palette(ui).weak_text));
         }
         for path in around.recent {
-            let name = path.file_name().map_or_else(|| path.display().to_string(), |name| name.display().to_string());
-            if ui.button(name).on_hover_text(path.display().to_string()).clicked() {
+            let name = path.file_name().map_or_else(
+                || path.display().to_string(),
+                |name| name.display().to_string(),
+            );
+            if ui
+                .button(name)
+                .on_hover_text(path.display().to_string())
+                .clicked()
+            {
                 around.requests.push(Request::Open(path.clone()));
             }
         }
@@ -70,13 +89,19 @@ fn open_menu(ui: &mut Ui, around: &mut Around<'_>) {
 }
 
 fn backend_menu(ui: &mut Ui, settings: &mut ScopeSettings, around: &Around<'_>) {
-    let current = around.backends.iter().find(|choice| choice.name == settings.backend);
+    let current = around
+        .backends
+        .iter()
+        .find(|choice| choice.name == settings.backend);
     let title = current.map_or(settings.backend.as_str(), |choice| choice.title);
     ui.menu_button(format!("Runs on: {title}"), |ui| {
         ui.set_min_width(300.0);
         for choice in around.backends {
             ui.add_enabled_ui(choice.unavailable.is_none(), |ui| {
-                if ui.radio(settings.backend == choice.name, choice.title).clicked() {
+                if ui
+                    .radio(settings.backend == choice.name, choice.title)
+                    .clicked()
+                {
                     choice.name.clone_into(&mut settings.backend);
                 }
             });
@@ -96,7 +121,10 @@ fn facts(model: &Model) -> Vec<Fact> {
     let (config, dims) = (&model.config, &model.config.mamba);
     let dtypes: Vec<_> = model.dtypes().iter().map(|dtype| dtype.name()).collect();
     vec![
-        Fact { text: config.family.entry().title.to_owned(), meaning: "The family of the model." },
+        Fact {
+            text: config.family.entry().title.to_owned(),
+            meaning: "The family of the model.",
+        },
         Fact {
             text: format!("{} layers × {}", config.n_layers, config.d_model),
             meaning: "Blocks, and the width of the residual stream between them.",
@@ -105,9 +133,18 @@ fn facts(model: &Model) -> Vec<Fact> {
             text: format!("{} channels × {} slots", dims.d_inner, dims.d_state),
             meaning: "The hidden state of one layer: inner channels, and slots each of them has.",
         },
-        Fact { text: format!("{} parameters", count_text(model.parameters())), meaning: "Weights, a tied head counted once." },
-        Fact { text: dtypes.join(" + "), meaning: "Number formats of the weights; the computation is in f32." },
-        Fact { text: format!("{} on disk", bytes_text(model.bytes_on_disk)), meaning: "Bytes of the weight files." },
+        Fact {
+            text: format!("{} parameters", count_text(model.parameters())),
+            meaning: "Weights, a tied head counted once.",
+        },
+        Fact {
+            text: dtypes.join(" + "),
+            meaning: "Number formats of the weights; the computation is in f32.",
+        },
+        Fact {
+            text: format!("{} on disk", bytes_text(model.bytes_on_disk)),
+            meaning: "Bytes of the weight files.",
+        },
     ]
 }
 
@@ -116,7 +153,11 @@ fn warnings(ui: &mut Ui, model: &Model) {
         return;
     }
     let count = model.warnings.len();
-    let text = if count == 1 { "1 note".to_owned() } else { format!("{count} notes") };
+    let text = if count == 1 {
+        "1 note".to_owned()
+    } else {
+        format!("{count} notes")
+    };
     let label = RichText::new(text).color(palette(ui).warning);
     ui.menu_button(label, |ui| {
         ui.set_max_width(520.0);
@@ -157,5 +198,9 @@ pub fn bytes_text(bytes: u64) -> String {
         value /= 1024.0;
         unit += 1;
     }
-    if value < 10.0 { format!("{value:.1} {}", UNITS[unit]) } else { format!("{value:.0} {}", UNITS[unit]) }
+    if value < 10.0 {
+        format!("{value:.1} {}", UNITS[unit])
+    } else {
+        format!("{value:.0} {}", UNITS[unit])
+    }
 }

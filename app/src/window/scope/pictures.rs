@@ -74,7 +74,10 @@ impl Histogram {
     pub(super) const WIDTH: f64 = 1.0 / BARS_PER_DECADE;
 
     fn new(half_lives: impl Iterator<Item = f64>) -> Self {
-        let mut logs: Vec<f64> = half_lives.map(f64::log10).filter(|log| log.is_finite()).collect();
+        let mut logs: Vec<f64> = half_lives
+            .map(f64::log10)
+            .filter(|log| log.is_finite())
+            .collect();
         logs.sort_unstable_by(f64::total_cmp);
         let mut bars: Vec<(f64, usize)> = Vec::new();
         for log in &logs {
@@ -84,13 +87,20 @@ impl Histogram {
                 _ => bars.push((middle, 1)),
             }
         }
-        Self { bars, median: logs.get(logs.len() / 2).map_or(f64::NAN, |log| 10f64.powf(*log)) }
+        Self {
+            bars,
+            median: logs
+                .get(logs.len() / 2)
+                .map_or(f64::NAN, |log| 10f64.powf(*log)),
+        }
     }
 }
 
 /// The text of a token with spaces and line ends as they are, bytes of broken characters in hex; its number without a tokenizer.
 pub(super) fn token_text(model: &Model, id: u32) -> String {
-    let Some(tokenizer) = &model.tokenizer else { return mambascope_core::tokenizer::id_label(id) };
+    let Some(tokenizer) = &model.tokenizer else {
+        return mambascope_core::tokenizer::id_label(id);
+    };
     let bytes = tokenizer.bytes_of(id).unwrap_or_default();
     match std::str::from_utf8(bytes) {
         Ok(text) if !text.is_empty() => text.to_owned(),
@@ -122,7 +132,12 @@ impl Default for Pictures {
 
 impl Pictures {
     /// Brings everything up to date with what was watched and what is asked to be seen.
-    pub(super) fn update(&mut self, watched: &Arc<Watched>, model: &Model, settings: &ScopeSettings) {
+    pub(super) fn update(
+        &mut self,
+        watched: &Arc<Watched>,
+        model: &Model,
+        settings: &ScopeSettings,
+    ) {
         let key = Key {
             watched: Arc::clone(watched),
             layer: watched.layer,
@@ -135,8 +150,14 @@ impl Pictures {
             return;
         }
         // The token looked at alone does not change the matrices.
-        let same_records = self.made_from.as_ref().is_some_and(|old| same_matrices(old, &key));
-        let new_layer = self.made_from.as_ref().is_none_or(|old| old.layer != key.layer);
+        let same_records = self
+            .made_from
+            .as_ref()
+            .is_some_and(|old| same_matrices(old, &key));
+        let new_layer = self
+            .made_from
+            .as_ref()
+            .is_none_or(|old| old.layer != key.layer);
         self.made_from = Some(key);
         if new_layer {
             self.h_most = 0.0;
@@ -151,32 +172,54 @@ impl Pictures {
     }
 
     fn name_tokens(&mut self, watched: &Watched, model: &Model) {
-        let same = self.text_ids.iter().zip(watched.ids.iter()).take_while(|(a, b)| a == b).count();
+        let same = self
+            .text_ids
+            .iter()
+            .zip(watched.ids.iter())
+            .take_while(|(a, b)| a == b)
+            .count();
         self.text_ids.truncate(same);
         self.texts.truncate(same);
         self.text_ids.extend_from_slice(&watched.ids[same..]);
-        self.texts.extend(watched.ids[same..].iter().map(|&id| token_text(model, id)));
+        self.texts
+            .extend(watched.ids[same..].iter().map(|&id| token_text(model, id)));
     }
 
     fn fill(&mut self, watched: &Watched, settings: &ScopeSettings) {
         let (records, layer) = (&watched.records, watched.layer);
         let layers = records.first().map_or(0, |record| record.layers.len());
         let reading = settings.reading;
-        self.ribbon = records.iter().map(|record| ribbon_value(record, layer, settings)).collect();
-        self.overview = (0..layers)
-            .flat_map(|i| records.iter().map(move |record| layer_value(record.layers[i].reading, reading)))
+        self.ribbon = records
+            .iter()
+            .map(|record| ribbon_value(record, layer, settings))
             .collect();
-        let rows = |pick: fn(&LayerRecord) -> &[f32]| by_row(records.iter().map(|record| pick(&record.layers[layer])));
+        self.overview = (0..layers)
+            .flat_map(|i| {
+                records
+                    .iter()
+                    .map(move |record| layer_value(record.layers[i].reading, reading))
+            })
+            .collect();
+        let rows = |pick: fn(&LayerRecord) -> &[f32]| {
+            by_row(records.iter().map(|record| pick(&record.layers[layer])))
+        };
         self.b = rows(|record| &record.b_n);
         self.c = rows(|record| &record.c_n);
         let delta = rows(|record| &record.delta_d);
         self.delta_scale = spread(&delta);
         self.channels = channel_order(&delta, records.len(), settings.order);
-        self.delta = self.channels.iter().flat_map(|&d| &delta[d * records.len()..(d + 1) * records.len()]).copied().collect();
+        self.delta = self
+            .channels
+            .iter()
+            .flat_map(|&d| &delta[d * records.len()..(d + 1) * records.len()])
+            .copied()
+            .collect();
         let slots = watched.slot_norms.first().map_or(0, |norms| norms.len());
         let line = |n: usize| {
             let points = watched.slot_norms.iter().zip(watched.first..);
-            points.map(|(norms, token)| [token as f64, f64::from(norms[n])]).collect()
+            points
+                .map(|(norms, token)| [token as f64, f64::from(norms[n])])
+                .collect()
         };
         self.norms = (0..slots).map(line).collect();
     }
@@ -184,7 +227,12 @@ impl Pictures {
     /// Lets the colours of the hidden state cover what has been looked at, so that they mean the same from token to token.
     fn look_at_state(&mut self, watched: &Watched) {
         let Some(focus) = &watched.focus else { return };
-        let mut magnitudes: Vec<f32> = focus.h_nd.iter().map(|h| h.abs()).filter(|h| h.is_finite()).collect();
+        let mut magnitudes: Vec<f32> = focus
+            .h_nd
+            .iter()
+            .map(|h| h.abs())
+            .filter(|h| h.is_finite())
+            .collect();
         if magnitudes.is_empty() {
             return;
         }
@@ -195,10 +243,19 @@ impl Pictures {
     }
 
     /// Half-lives ln 2 / (Δ·|A|) of all (channel, slot) pairs at one token.
-    pub(super) fn half_life(&mut self, watched: &Watched, model: &Model, token: usize) -> Option<&Histogram> {
+    pub(super) fn half_life(
+        &mut self,
+        watched: &Watched,
+        model: &Model,
+        token: usize,
+    ) -> Option<&Histogram> {
         let layer = watched.layer;
         let record = watched.record(token)?;
-        if self.half_life.as_ref().is_none_or(|(at, of, _)| (*at, *of) != (token, layer)) {
+        if self
+            .half_life
+            .as_ref()
+            .is_none_or(|(at, of, _)| (*at, *of) != (token, layer))
+        {
             if self.a.as_ref().is_none_or(|(of, _)| *of != layer) {
                 let a_log = model.layers[layer].mixer.a_log.as_f32();
                 self.a = Some((layer, a_log.iter().map(|a_log| a_log.exp()).collect()));
@@ -206,9 +263,13 @@ impl Pictures {
             let (_, a_dn) = self.a.as_ref()?;
             let slots = model.config.mamba.d_state;
             let delta_d = &record.layers[layer].delta_d;
-            let rates = a_dn.chunks_exact(slots).zip(delta_d).flat_map(|(a_n, &delta)| {
-                a_n.iter().map(move |&a| std::f64::consts::LN_2 / (f64::from(delta) * f64::from(a)))
-            });
+            let rates = a_dn
+                .chunks_exact(slots)
+                .zip(delta_d)
+                .flat_map(|(a_n, &delta)| {
+                    a_n.iter()
+                        .map(move |&a| std::f64::consts::LN_2 / (f64::from(delta) * f64::from(a)))
+                });
             self.half_life = Some((token, layer, Histogram::new(rates)));
         }
         self.half_life.as_ref().map(|(_, _, histogram)| histogram)
@@ -223,7 +284,10 @@ fn same_matrices(old: &Key, new: &Key) -> bool {
         && a.first == b.first
         && a.records.len() == b.records.len()
         && a.ids.len() == b.ids.len()
-        && a.records.iter().zip(&b.records).all(|(a, b)| Arc::ptr_eq(a, b))
+        && a.records
+            .iter()
+            .zip(&b.records)
+            .all(|(a, b)| Arc::ptr_eq(a, b))
 }
 
 fn layer_value(reading: Readings, wanted: Reading) -> f32 {
@@ -240,7 +304,11 @@ fn ribbon_value(record: &TokenRecord, layer: usize, settings: &ScopeSettings) ->
         return record.surprise.unwrap_or(f32::NAN);
     }
     if settings.all_layers {
-        let sum: f32 = record.layers.iter().map(|layer| layer_value(layer.reading, settings.reading)).sum();
+        let sum: f32 = record
+            .layers
+            .iter()
+            .map(|layer| layer_value(layer.reading, settings.reading))
+            .sum();
         return sum / record.layers.len() as f32;
     }
     layer_value(record.layers[layer].reading, settings.reading)
@@ -250,12 +318,18 @@ fn ribbon_value(record: &TokenRecord, layer: usize, settings: &ScopeSettings) ->
 fn by_row<'a>(columns: impl Iterator<Item = &'a [f32]>) -> Vec<f32> {
     let columns: Vec<&[f32]> = columns.collect();
     let rows = columns.first().map_or(0, |column| column.len());
-    (0..rows).flat_map(|row| columns.iter().map(move |column| column[row])).collect()
+    (0..rows)
+        .flat_map(|row| columns.iter().map(move |column| column[row]))
+        .collect()
 }
 
 /// A logarithmic scale over the middle 99 % of the values: a few channels that hardly move would take all the colours.
 fn spread(delta: &[f32]) -> Scale {
-    let mut sorted: Vec<f32> = delta.iter().copied().filter(|x| x.is_finite() && *x > 0.0).collect();
+    let mut sorted: Vec<f32> = delta
+        .iter()
+        .copied()
+        .filter(|x| x.is_finite() && *x > 0.0)
+        .collect();
     if sorted.is_empty() {
         return Scale::log(1e-3, 1.0);
     }
@@ -305,6 +379,9 @@ mod tests {
 
     #[test]
     fn columns_become_rows() {
-        assert_eq!(by_row([&[1.0, 2.0][..], &[3.0, 4.0]].into_iter()), [1.0, 3.0, 2.0, 4.0]);
+        assert_eq!(
+            by_row([&[1.0, 2.0][..], &[3.0, 4.0]].into_iter()),
+            [1.0, 3.0, 2.0, 4.0]
+        );
     }
 }

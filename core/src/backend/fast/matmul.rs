@@ -20,18 +20,30 @@ pub(super) struct Rows<'a> {
 }
 
 /// `y [l, o] = x [l, i] · Wᵀ`, `W` stored `[o, i]`; then the bias `[o]` is added.
-pub(super) fn linear(y: &mut [f32], x: Rows<'_>, weight_oi: &[f32], bias: Option<&[f32]>, threads: usize) {
+pub(super) fn linear(
+    y: &mut [f32],
+    x: Rows<'_>,
+    weight_oi: &[f32],
+    bias: Option<&[f32]>,
+    threads: usize,
+) {
     let d_in = x.width;
     let d_out = weight_oi.len().checked_div(d_in).unwrap_or(0);
     let tokens = y.len().checked_div(d_out).unwrap_or(0);
-    let threads = if tokens * weight_oi.len() < PARALLEL_FROM { 1 } else { threads };
+    let threads = if tokens * weight_oi.len() < PARALLEL_FROM {
+        1
+    } else {
+        threads
+    };
     if tokens == 1 {
         matrix_vector(y, &x.data[..d_in], weight_oi, threads);
     } else {
         let x = MatRef::from_row_major_slice_with_stride(x.data, tokens, d_in, x.stride);
         let weight = MatRef::from_row_major_slice(weight_oi, d_out, d_in);
         let y = MatMut::from_row_major_slice_mut(y, tokens, d_out);
-        let par = NonZeroUsize::new(threads).filter(|n| n.get() > 1).map_or(Par::Seq, Par::Rayon);
+        let par = NonZeroUsize::new(threads)
+            .filter(|n| n.get() > 1)
+            .map_or(Par::Seq, Par::Rayon);
         matmul(y, Accum::Replace, x, weight.transpose(), 1.0, par);
     }
     if let Some(bias) = bias {
@@ -53,6 +65,8 @@ fn matrix_vector(y: &mut [f32], x: &[f32], weight_oi: &[f32], threads: usize) {
         part(y, weight_oi);
     } else {
         let rows = y.len().div_ceil(threads);
-        y.par_chunks_mut(rows).zip(weight_oi.par_chunks(rows * x.len())).for_each(|(y, weight)| part(y, weight));
+        y.par_chunks_mut(rows)
+            .zip(weight_oi.par_chunks(rows * x.len()))
+            .for_each(|(y, weight)| part(y, weight));
     }
 }

@@ -31,7 +31,11 @@ pub(crate) struct Threads {
 impl Threads {
     /// Runs `work` where its parallel parts find the threads; on the caller's own thread when there is only one.
     fn run<R: Send>(&self, work: impl FnOnce() -> R + Send) -> R {
-        if self.count == 1 { work() } else { self.pool.install(work) }
+        if self.count == 1 {
+            work()
+        } else {
+            self.pool.install(work)
+        }
     }
 }
 
@@ -50,9 +54,17 @@ impl FastBackend {
             .num_threads(threads)
             .thread_name(|i| format!("fast-{i}"))
             .build()
-            .map_err(|error| BackendError::Threads { threads, reason: error.to_string() })?;
+            .map_err(|error| BackendError::Threads {
+                threads,
+                reason: error.to_string(),
+            })?;
         let count = pool.current_num_threads();
-        Ok(Self { threads: Threads { pool: Arc::new(pool), count } })
+        Ok(Self {
+            threads: Threads {
+                pool: Arc::new(pool),
+                count,
+            },
+        })
     }
 
     /// How many threads it uses.
@@ -84,14 +96,19 @@ impl Backend for FastBackend {
         }
         let u_ld = input.u_ld.as_standard_layout();
         let a_nd = input.a_dn.t().as_standard_layout().into_owned();
-        let mut h_nd =
-            input.initial_dn.map_or_else(|| Array2::zeros((d_state, d_inner)), |h| h.t().as_standard_layout().into_owned());
+        let mut h_nd = input.initial_dn.map_or_else(
+            || Array2::zeros((d_state, d_inner)),
+            |h| h.t().as_standard_layout().into_owned(),
+        );
         let mut y_ld = Array2::zeros((tokens, d_inner));
         let groups = least_common_multiple(group_count(&input.b), group_count(&input.c));
         let width = d_inner / groups;
         for group in 0..groups {
             let channels = ndarray::s![.., group * width..(group + 1) * width];
-            let (b, c) = (coefficient(&input.b, group, groups), coefficient(&input.c, group, groups));
+            let (b, c) = (
+                coefficient(&input.b, group, groups),
+                coefficient(&input.c, group, groups),
+            );
             let part = Channels {
                 u_ld: u_ld.slice(channels),
                 delta_ld: delta_ld.slice(channels),
@@ -108,7 +125,10 @@ impl Backend for FastBackend {
         if let Some(z_ld) = input.z_ld {
             y_ld *= &z_ld.mapv(silu);
         }
-        Ok(ScanOutput { y_ld, last_dn: h_nd.t().as_standard_layout().into_owned() })
+        Ok(ScanOutput {
+            y_ld,
+            last_dn: h_nd.t().as_standard_layout().into_owned(),
+        })
     }
 }
 

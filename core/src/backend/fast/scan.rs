@@ -79,14 +79,25 @@ pub(crate) fn scan_channels(
         let from = i * TASK_CHANNELS;
         input.columns(from, (from + TASK_CHANNELS).min(d_inner))
     };
-    let parts = h_nd.axis_chunks_iter_mut(Axis(1), TASK_CHANNELS).into_par_iter();
-    let parts = parts.zip(y_ld.axis_chunks_iter_mut(Axis(1), TASK_CHANNELS).into_par_iter());
+    let parts = h_nd
+        .axis_chunks_iter_mut(Axis(1), TASK_CHANNELS)
+        .into_par_iter();
+    let parts = parts.zip(
+        y_ld.axis_chunks_iter_mut(Axis(1), TASK_CHANNELS)
+            .into_par_iter(),
+    );
     match &mut h_ldn {
         Some(h_ldn) => parts
-            .zip(h_ldn.axis_chunks_iter_mut(Axis(1), TASK_CHANNELS).into_par_iter())
+            .zip(
+                h_ldn
+                    .axis_chunks_iter_mut(Axis(1), TASK_CHANNELS)
+                    .into_par_iter(),
+            )
             .enumerate()
             .for_each(|(i, ((h_nd, y_ld), h_ldn))| run_kernel(task(i), h_nd, y_ld, Some(h_ldn))),
-        None => parts.enumerate().for_each(|(i, (h_nd, y_ld))| run_kernel(task(i), h_nd, y_ld, None)),
+        None => parts
+            .enumerate()
+            .for_each(|(i, (h_nd, y_ld))| run_kernel(task(i), h_nd, y_ld, None)),
     }
 }
 
@@ -96,7 +107,12 @@ fn run_kernel<'o>(
     y_ld: ArrayViewMut2<'o, f32>,
     h_ldn: Option<ArrayViewMut3<'o, f32>>,
 ) {
-    Arch::new().dispatch(Kernel { input, h_nd, y_ld, h_ldn });
+    Arch::new().dispatch(Kernel {
+        input,
+        h_nd,
+        y_ld,
+        h_ldn,
+    });
 }
 
 struct Kernel<'i, 'o> {
@@ -126,7 +142,12 @@ impl WithSimd for Kernel<'_, '_> {
 impl Kernel<'_, '_> {
     /// All tokens for one block of channels and one tile of slots.
     #[inline(always)]
-    fn tile<S: Simd>(&mut self, simd: S, channels: std::ops::Range<usize>, slots: std::ops::Range<usize>) {
+    fn tile<S: Simd>(
+        &mut self,
+        simd: S,
+        channels: std::ops::Range<usize>,
+        slots: std::ops::Range<usize>,
+    ) {
         let input = &self.input;
         let zero = simd.splat_f32s(0.0);
         let (mut h, mut a) = ([zero; TILE], [zero; TILE]);
@@ -165,13 +186,19 @@ impl Kernel<'_, '_> {
 
 /// A row of a view whose rows are contiguous, as all operands of the kernel are.
 #[inline(always)]
-#[expect(clippy::expect_used, reason = "every operand is laid out by this backend, row by row")]
+#[expect(
+    clippy::expect_used,
+    reason = "every operand is laid out by this backend, row by row"
+)]
 fn row<'a>(view: &'a ArrayView2<'_, f32>, index: usize) -> &'a [f32] {
     view.row(index).to_slice().expect("contiguous rows")
 }
 
 #[inline(always)]
-#[expect(clippy::expect_used, reason = "every operand is laid out by this backend, row by row")]
+#[expect(
+    clippy::expect_used,
+    reason = "every operand is laid out by this backend, row by row"
+)]
 fn row_mut<'a>(view: &'a mut ArrayViewMut2<'_, f32>, index: usize) -> &'a mut [f32] {
     view.row_mut(index).into_slice().expect("contiguous rows")
 }

@@ -60,10 +60,21 @@ impl FastSession {
     pub(super) fn new(model: &Arc<Model>, threads: Threads) -> Self {
         let dims = model.config.mamba;
         model.widen();
-        let blocks = model.layers.iter().map(|layer| Block::new(layer, &dims)).collect();
+        let blocks = model
+            .layers
+            .iter()
+            .map(|layer| Block::new(layer, &dims))
+            .collect();
         let logits_v = vec![0.0; model.config.vocab_size];
         let scratch = Scratch::default();
-        Self { model: Arc::clone(model), threads, position: 0, blocks, scratch, logits_v }
+        Self {
+            model: Arc::clone(model),
+            threads,
+            position: 0,
+            blocks,
+            scratch,
+            logits_v,
+        }
     }
 }
 
@@ -78,7 +89,8 @@ impl Session for FastSession {
             tap,
         };
         let (blocks, logits_v) = (&mut self.blocks, &mut self.logits_v);
-        self.threads.run(move || pass.forward(ids, blocks, logits_v));
+        self.threads
+            .run(move || pass.forward(ids, blocks, logits_v));
         self.position += ids.len();
         Ok(())
     }
@@ -94,14 +106,22 @@ impl Session for FastSession {
     fn state(&self) -> State {
         let dims = self.model.config.mamba;
         let layer = |block: &Block| LayerState {
-            conv_dk: Array2::from_shape_fn((dims.d_inner, dims.d_conv), |(d, k)| block.window_kd[k * dims.d_inner + d]),
+            conv_dk: Array2::from_shape_fn((dims.d_inner, dims.d_conv), |(d, k)| {
+                block.window_kd[k * dims.d_inner + d]
+            }),
             ssm_dn: block.h_nd.t().as_standard_layout().into_owned(),
         };
-        State { position: self.position, layers: self.blocks.iter().map(layer).collect() }
+        State {
+            position: self.position,
+            layers: self.blocks.iter().map(layer).collect(),
+        }
     }
 
     fn state_bytes(&self) -> usize {
-        self.blocks.iter().map(|block| (block.window_kd.len() + block.h_nd.len()) * size_of::<f32>()).sum()
+        self.blocks
+            .iter()
+            .map(|block| (block.window_kd.len() + block.h_nd.len()) * size_of::<f32>())
+            .sum()
     }
 
     fn set_state(&mut self, state: &State) -> Result<(), BackendError> {
@@ -151,19 +171,39 @@ impl Pass<'_> {
         for (x_e, &id) in self.scratch.x_le.chunks_exact_mut(width).zip(ids) {
             x_e.copy_from_slice(&embedding_ve[id as usize * width..][..width]);
         }
-        record(self.tap, Site::model(Probe::Embedded), &self.scratch.x_le, &[tokens, width]);
+        record(
+            self.tap,
+            Site::model(Probe::Embedded),
+            &self.scratch.x_le,
+            &[tokens, width],
+        );
 
         for (i, (layer, block)) in self.model.layers.iter().zip(blocks).enumerate() {
             self.norm(&layer.norm);
-            record(self.tap, Site::layer(i, Probe::NormOut), &self.scratch.norm_le, &[tokens, width]);
+            record(
+                self.tap,
+                Site::layer(i, Probe::NormOut),
+                &self.scratch.norm_le,
+                &[tokens, width],
+            );
             self.mixer(i, layer, block);
             for (x, out) in self.scratch.x_le.iter_mut().zip(&self.scratch.out_le) {
                 *x += out;
             }
-            record(self.tap, Site::layer(i, Probe::BlockOutput), &self.scratch.x_le, &[tokens, width]);
+            record(
+                self.tap,
+                Site::layer(i, Probe::BlockOutput),
+                &self.scratch.x_le,
+                &[tokens, width],
+            );
         }
         self.norm(&self.model.final_norm);
-        record(self.tap, Site::model(Probe::FinalHidden), &self.scratch.norm_le, &[tokens, width]);
+        record(
+            self.tap,
+            Site::model(Probe::FinalHidden),
+            &self.scratch.norm_le,
+            &[tokens, width],
+        );
         self.head(logits_v);
     }
 
@@ -172,7 +212,10 @@ impl Pass<'_> {
         let (width, eps) = (self.model.config.d_model, self.model.config.norm_eps);
         let weight_e = weight_e.as_f32();
         let Scratch { x_le, norm_le, .. } = &mut *self.scratch;
-        for (y_e, x_e) in norm_le.chunks_exact_mut(width).zip(x_le.chunks_exact(width)) {
+        for (y_e, x_e) in norm_le
+            .chunks_exact_mut(width)
+            .zip(x_le.chunks_exact(width))
+        {
             let scale = (dot(x_e, x_e) / width as f32 + eps).sqrt().recip();
             for ((y, x), w) in y_e.iter_mut().zip(x_e).zip(weight_e) {
                 *y = x * scale * w;
@@ -182,64 +225,161 @@ impl Pass<'_> {
 
     /// Scores of the last token, or of all when they are watched.
     fn head(&mut self, logits_v: &mut [f32]) {
-        let (width, vocab, tokens) = (self.model.config.d_model, self.model.config.vocab_size, self.tokens);
+        let (width, vocab, tokens) = (
+            self.model.config.d_model,
+            self.model.config.vocab_size,
+            self.tokens,
+        );
         let head_ve = self.model.head().as_f32();
         let hidden = &self.scratch.norm_le;
         if self.tap.wants(Site::model(Probe::Logits)) {
             let logits_lv = &mut self.scratch.logits_lv;
             logits_lv.resize(tokens * vocab, 0.0);
-            linear(logits_lv, Rows { data: hidden, width, stride: width }, head_ve, None, self.threads);
-            record(self.tap, Site::model(Probe::Logits), logits_lv, &[tokens, vocab]);
+            linear(
+                logits_lv,
+                Rows {
+                    data: hidden,
+                    width,
+                    stride: width,
+                },
+                head_ve,
+                None,
+                self.threads,
+            );
+            record(
+                self.tap,
+                Site::model(Probe::Logits),
+                logits_lv,
+                &[tokens, vocab],
+            );
             logits_v.copy_from_slice(&logits_lv[(tokens - 1) * vocab..]);
         } else {
             let last = &hidden[(tokens - 1) * width..];
-            linear(logits_v, Rows { data: last, width, stride: width }, head_ve, None, self.threads);
+            linear(
+                logits_v,
+                Rows {
+                    data: last,
+                    width,
+                    stride: width,
+                },
+                head_ve,
+                None,
+                self.threads,
+            );
         }
     }
 
     /// `out_le` = mixer(`norm_le`), moving the block's state forward. The steps are numbered as in the naive backend.
     fn mixer(&mut self, i: usize, layer: &Layer, block: &mut Block) {
         let dims = self.model.config.mamba;
-        let (tokens, width, d, n, r) =
-            (self.tokens, self.model.config.d_model, dims.d_inner, dims.d_state, dims.dt_rank);
+        let (tokens, width, d, n, r) = (
+            self.tokens,
+            self.model.config.d_model,
+            dims.d_inner,
+            dims.d_state,
+            dims.dt_rank,
+        );
         let weights = &layer.mixer;
         let scratch = &mut *self.scratch;
         let tap = &mut *self.tap;
 
         // 1. x and z; x goes behind the convolution's window
-        let normed = Rows { data: &scratch.norm_le, width, stride: width };
+        let normed = Rows {
+            data: &scratch.norm_le,
+            width,
+            stride: width,
+        };
         let (in_x, in_z) = weights.in_proj.as_f32().split_at(d * width);
-        let bias = weights.in_proj_bias.as_ref().map(|bias| bias.as_f32().split_at(d));
+        let bias = weights
+            .in_proj_bias
+            .as_ref()
+            .map(|bias| bias.as_f32().split_at(d));
         scratch.padded_ld[..dims.d_conv * d].copy_from_slice(&block.window_kd);
         let x_ld = &mut scratch.padded_ld[dims.d_conv * d..];
         linear(x_ld, normed, in_x, bias.map(|(x, _)| x), self.threads);
-        linear(&mut scratch.z_ld, normed, in_z, bias.map(|(_, z)| z), self.threads);
+        linear(
+            &mut scratch.z_ld,
+            normed,
+            in_z,
+            bias.map(|(_, z)| z),
+            self.threads,
+        );
         record(tap, Site::layer(i, Probe::X), x_ld, &[tokens, d]);
-        record(tap, Site::layer(i, Probe::Gate), &scratch.z_ld, &[tokens, d]);
+        record(
+            tap,
+            Site::layer(i, Probe::Gate),
+            &scratch.z_ld,
+            &[tokens, d],
+        );
 
         // 2. u = SiLU(conv(x))
         let conv_bias = weights.conv_bias.as_ref().map(Tensor::as_f32);
-        convolve(&mut scratch.u_ld, &scratch.padded_ld, &block.conv_kd, conv_bias, d);
-        block.window_kd.copy_from_slice(&scratch.padded_ld[tokens * d..]);
-        record(tap, Site::layer(i, Probe::ConvOut), &scratch.u_ld, &[tokens, d]);
+        convolve(
+            &mut scratch.u_ld,
+            &scratch.padded_ld,
+            &block.conv_kd,
+            conv_bias,
+            d,
+        );
+        block
+            .window_kd
+            .copy_from_slice(&scratch.padded_ld[tokens * d..]);
+        record(
+            tap,
+            Site::layer(i, Probe::ConvOut),
+            &scratch.u_ld,
+            &[tokens, d],
+        );
 
         // 3. dt, B, C
-        let u = Rows { data: &scratch.u_ld, width: d, stride: d };
-        linear(&mut scratch.projected, u, weights.x_proj.as_f32(), None, self.threads);
+        let u = Rows {
+            data: &scratch.u_ld,
+            width: d,
+            stride: d,
+        };
+        linear(
+            &mut scratch.projected,
+            u,
+            weights.x_proj.as_f32(),
+            None,
+            self.threads,
+        );
         let projected = view(&scratch.projected, tokens, r + 2 * n);
-        let (b_ln, c_ln) = (projected.slice_move(s![.., r..r + n]), projected.slice_move(s![.., r + n..]));
-        for (probe, columns) in [(Probe::DtLow, projected.slice_move(s![.., ..r])), (Probe::B, b_ln), (Probe::C, c_ln)] {
+        let (b_ln, c_ln) = (
+            projected.slice_move(s![.., r..r + n]),
+            projected.slice_move(s![.., r + n..]),
+        );
+        for (probe, columns) in [
+            (Probe::DtLow, projected.slice_move(s![.., ..r])),
+            (Probe::B, b_ln),
+            (Probe::C, c_ln),
+        ] {
             if tap.wants(Site::layer(i, probe)) {
                 tap.record(Site::layer(i, probe), columns.into_dyn());
             }
         }
 
         // 4. Δ = softplus(dt · W_dtᵀ + b_dt)
-        let dt = Rows { data: &scratch.projected, width: r, stride: r + 2 * n };
+        let dt = Rows {
+            data: &scratch.projected,
+            width: r,
+            stride: r + 2 * n,
+        };
         let dt_bias = Some(weights.dt_bias.as_f32());
-        linear(&mut scratch.delta_ld, dt, weights.dt_proj.as_f32(), dt_bias, self.threads);
+        linear(
+            &mut scratch.delta_ld,
+            dt,
+            weights.dt_proj.as_f32(),
+            dt_bias,
+            self.threads,
+        );
         each_row(&mut scratch.delta_ld, d, activate_delta);
-        record(tap, Site::layer(i, Probe::Delta), &scratch.delta_ld, &[tokens, d]);
+        record(
+            tap,
+            Site::layer(i, Probe::Delta),
+            &scratch.delta_ld,
+            &[tokens, d],
+        );
 
         // 5. to 7. the scan, then the skip
         let input = Channels {
@@ -249,10 +389,19 @@ impl Pass<'_> {
             b: Coefficient::PerToken(b_ln),
             c: Coefficient::PerToken(c_ln),
         };
-        let mut h_ldn = if tap.wants(Site::layer(i, Probe::H)) { vec![0.0; tokens * d * n] } else { Vec::new() };
+        let mut h_ldn = if tap.wants(Site::layer(i, Probe::H)) {
+            vec![0.0; tokens * d * n]
+        } else {
+            Vec::new()
+        };
         let record_h = ArrayViewMut3::from_shape((tokens, d, n), &mut h_ldn).ok();
         let y_ld = &mut scratch.y_ld;
-        scan_channels(&input, block.h_nd.view_mut(), view_mut(y_ld, tokens, d), record_h);
+        scan_channels(
+            &input,
+            block.h_nd.view_mut(),
+            view_mut(y_ld, tokens, d),
+            record_h,
+        );
         record(tap, Site::layer(i, Probe::H), &h_ldn, &[tokens, d, n]);
         let d_skip = weights.d_skip.as_f32();
         for (y_d, u_d) in y_ld.chunks_exact_mut(d).zip(scratch.u_ld.chunks_exact(d)) {
@@ -263,10 +412,25 @@ impl Pass<'_> {
         // 8. the gate, 9. out_proj
         gate(y_ld, &scratch.z_ld);
         record(tap, Site::layer(i, Probe::GatedOut), y_ld, &[tokens, d]);
-        let gated = Rows { data: y_ld, width: d, stride: d };
+        let gated = Rows {
+            data: y_ld,
+            width: d,
+            stride: d,
+        };
         let out_bias = weights.out_proj_bias.as_ref().map(Tensor::as_f32);
-        linear(&mut scratch.out_le, gated, weights.out_proj.as_f32(), out_bias, self.threads);
-        record(tap, Site::layer(i, Probe::MixerOutput), &scratch.out_le, &[tokens, width]);
+        linear(
+            &mut scratch.out_le,
+            gated,
+            weights.out_proj.as_f32(),
+            out_bias,
+            self.threads,
+        );
+        record(
+            tap,
+            Site::layer(i, Probe::MixerOutput),
+            &scratch.out_le,
+            &[tokens, width],
+        );
     }
 }
 
@@ -280,7 +444,10 @@ impl Scratch {
             (&mut self.padded_ld, (dims.d_conv + tokens) * d),
             (&mut self.z_ld, tokens * d),
             (&mut self.u_ld, tokens * d),
-            (&mut self.projected, tokens * (dims.dt_rank + 2 * dims.d_state)),
+            (
+                &mut self.projected,
+                tokens * (dims.dt_rank + 2 * dims.d_state),
+            ),
             (&mut self.delta_ld, tokens * d),
             (&mut self.y_ld, tokens * d),
             (&mut self.out_le, tokens * width),
@@ -291,7 +458,13 @@ impl Scratch {
 }
 
 /// u[l] = SiLU(bias + Σ_j w[j] · padded[l + 1 + j]): row 0 of `padded` is the input that has just left the window.
-fn convolve(u_ld: &mut [f32], padded_ld: &[f32], weight_kd: &[f32], bias_d: Option<&[f32]>, d: usize) {
+fn convolve(
+    u_ld: &mut [f32],
+    padded_ld: &[f32],
+    weight_kd: &[f32],
+    bias_d: Option<&[f32]>,
+    d: usize,
+) {
     let token = |l: usize, u_d: &mut [f32]| {
         match bias_d {
             Some(bias_d) => u_d.copy_from_slice(bias_d),
@@ -304,9 +477,13 @@ fn convolve(u_ld: &mut [f32], padded_ld: &[f32], weight_kd: &[f32], bias_d: Opti
         silu_in_place(u_d);
     };
     if u_ld.len() < PARALLEL_TOKENS * d {
-        u_ld.chunks_exact_mut(d).enumerate().for_each(|(l, u_d)| token(l, u_d));
+        u_ld.chunks_exact_mut(d)
+            .enumerate()
+            .for_each(|(l, u_d)| token(l, u_d));
     } else {
-        u_ld.par_chunks_exact_mut(d).enumerate().for_each(|(l, u_d)| token(l, u_d));
+        u_ld.par_chunks_exact_mut(d)
+            .enumerate()
+            .for_each(|(l, u_d)| token(l, u_d));
     }
 }
 
@@ -319,21 +496,33 @@ fn each_row(values: &mut [f32], width: usize, work: impl Fn(&mut [f32]) + Send +
 }
 
 /// A buffer as a matrix; [`Scratch::fit`] has given it the length.
-#[expect(clippy::expect_used, reason = "lengths come from `fit`, never from a file")]
+#[expect(
+    clippy::expect_used,
+    reason = "lengths come from `fit`, never from a file"
+)]
 fn view(data: &[f32], rows: usize, columns: usize) -> ArrayView2<'_, f32> {
     ArrayView2::from_shape((rows, columns), data).expect("a buffer sized for the chunk")
 }
 
 /// A buffer as a matrix to write to; [`Scratch::fit`] has given it the length.
-#[expect(clippy::expect_used, reason = "lengths come from `fit`, never from a file")]
+#[expect(
+    clippy::expect_used,
+    reason = "lengths come from `fit`, never from a file"
+)]
 fn view_mut(data: &mut [f32], rows: usize, columns: usize) -> ArrayViewMut2<'_, f32> {
     ArrayViewMut2::from_shape((rows, columns), data).expect("a buffer sized for the chunk")
 }
 
 /// Hands a buffer to the tap if it is wanted.
-#[expect(clippy::expect_used, reason = "lengths come from `fit`, never from a file")]
+#[expect(
+    clippy::expect_used,
+    reason = "lengths come from `fit`, never from a file"
+)]
 fn record(tap: &mut dyn Tap, site: Site, values: &[f32], shape: &[usize]) {
     if tap.wants(site) {
-        tap.record(site, ArrayViewD::from_shape(shape, values).expect("a buffer sized for the chunk"));
+        tap.record(
+            site,
+            ArrayViewD::from_shape(shape, values).expect("a buffer sized for the chunk"),
+        );
     }
 }

@@ -6,7 +6,11 @@ use crate::scan::{Real, silu};
 use crate::tensor::Tensor;
 
 /// y[l,o] = Σ_i W[o,i] · x[l,i] + bias[o]. `W` is stored `[out, in]`.
-pub(super) fn linear<T: Real>(x_li: &Array2<T>, weight_oi: &Tensor, bias_o: Option<&Tensor>) -> Array2<T> {
+pub(super) fn linear<T: Real>(
+    x_li: &Array2<T>,
+    weight_oi: &Tensor,
+    bias_o: Option<&Tensor>,
+) -> Array2<T> {
     let (tokens, d_in) = x_li.dim();
     let weight = T::weights(weight_oi);
     let bias = bias_o.map(T::weights);
@@ -80,5 +84,6 @@ pub(super) fn columns<T: Real>(x: &Array2<T>, from: usize, to: usize) -> Array2<
 
 /// One row of a matrix, as a matrix.
 pub(super) fn row<T: Real>(x: &Array2<T>, index: usize) -> Array2<T> {
-    x.slice_axis(Axis(0), Slice::from(index..index + 1)).to_owned()
+    x.slice_axis(Axis(0), Slice::from(index..index + 1))
+        .to_owned()
 }

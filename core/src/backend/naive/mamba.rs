@@ -43,7 +43,12 @@ pub(super) fn mamba_mixer<T: Real>(
     record(tap, Site::layer(layer, Probe::Gate), &z_ld);
 
     // 2. u = SiLU(conv(x))                                                   [l, d]
-    let u_ld = causal_conv(&x_ld, &weights.conv, weights.conv_bias.as_ref(), &mut state.conv_dk);
+    let u_ld = causal_conv(
+        &x_ld,
+        &weights.conv,
+        weights.conv_bias.as_ref(),
+        &mut state.conv_dk,
+    );
     record(tap, Site::layer(layer, Probe::ConvOut), &u_ld);
 
     // 3. (dt, B, C) = x_proj(u): what makes the scan selective               [l, r], [l, n], [l, n]
@@ -78,7 +83,9 @@ pub(super) fn mamba_mixer<T: Real>(
         initial_dn: Some(state.ssm_dn.view()),
     };
     let h_site = Site::layer(layer, Probe::H);
-    let mut h_ldn = tap.wants(h_site).then(|| Array3::zeros((x_le.nrows(), d, n)));
+    let mut h_ldn = tap
+        .wants(h_site)
+        .then(|| Array3::zeros((x_le.nrows(), d, n)));
     let scanned = sequential(&input, |l, h_dn| {
         if let Some(h_ldn) = &mut h_ldn {
             h_ldn.index_axis_mut(Axis(0), l).assign(&h_dn);

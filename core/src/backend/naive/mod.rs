@@ -67,7 +67,9 @@ impl<T: Real> NaiveSession<T> {
         Self {
             model: Arc::clone(model),
             position: 0,
-            layers: (0..model.config.n_layers).map(|_| MixerState::zeros(dims)).collect(),
+            layers: (0..model.config.n_layers)
+                .map(|_| MixerState::zeros(dims))
+                .collect(),
             logits_v: vec![0.0; model.config.vocab_size],
         }
     }
@@ -98,8 +100,11 @@ impl<T: Real> Session for NaiveSession<T> {
         // logits = RMSNorm(x) · Wᵀ; only the last token's unless all are asked for
         let hidden_le = rms_norm(&x_le, &model.final_norm, config.norm_eps);
         record(tap, Site::model(Probe::FinalHidden), &hidden_le);
-        let wanted_le =
-            if tap.wants(Site::model(Probe::Logits)) { hidden_le } else { row(&hidden_le, ids.len() - 1) };
+        let wanted_le = if tap.wants(Site::model(Probe::Logits)) {
+            hidden_le
+        } else {
+            row(&hidden_le, ids.len() - 1)
+        };
         let logits_lv = linear(&wanted_le, model.head(), None);
         record(tap, Site::model(Probe::Logits), &logits_lv);
         let last_v: Array1<f32> = logits_lv.row(logits_lv.nrows() - 1).mapv(T::to_single);
@@ -121,11 +126,17 @@ impl<T: Real> Session for NaiveSession<T> {
             conv_dk: state.conv_dk.mapv(T::to_single),
             ssm_dn: state.ssm_dn.mapv(T::to_single),
         };
-        State { position: self.position, layers: self.layers.iter().map(layer).collect() }
+        State {
+            position: self.position,
+            layers: self.layers.iter().map(layer).collect(),
+        }
     }
 
     fn state_bytes(&self) -> usize {
-        self.layers.iter().map(|state| (state.conv_dk.len() + state.ssm_dn.len()) * size_of::<T>()).sum()
+        self.layers
+            .iter()
+            .map(|state| (state.conv_dk.len() + state.ssm_dn.len()) * size_of::<T>())
+            .sum()
     }
 
     fn set_state(&mut self, state: &State) -> Result<(), BackendError> {
@@ -140,7 +151,11 @@ impl<T: Real> Session for NaiveSession<T> {
 }
 
 /// Hands a value to the tap, rounded to what a trace holds, if it is wanted at all.
-fn record<T: Real, D: ndarray::Dimension>(tap: &mut dyn Tap, site: Site, value: &ndarray::Array<T, D>) {
+fn record<T: Real, D: ndarray::Dimension>(
+    tap: &mut dyn Tap,
+    site: Site,
+    value: &ndarray::Array<T, D>,
+) {
     if tap.wants(site) {
         tap.record(site, value.mapv(T::to_single).view().into_dyn());
     }

@@ -29,13 +29,24 @@ use view::{Projection, View, shown};
 #[derive(Clone, Copy)]
 pub struct Axis<'a> {
     name: &'a str,
+    start: usize,
     label: Option<&'a dyn Fn(usize) -> String>,
 }
 
 impl<'a> Axis<'a> {
     /// An axis counted from zero. Put the unit into the name where there is one: "time (steps)".
     pub fn new(name: &'a str) -> Self {
-        Self { name, label: None }
+        Self {
+            name,
+            start: 0,
+            label: None,
+        }
+    }
+
+    /// Count its places from `start` instead of zero, for a window into something longer.
+    pub fn counted_from(mut self, start: usize) -> Self {
+        self.start = start;
+        self
     }
 
     /// Label its places with these texts instead of their indices.
@@ -48,7 +59,7 @@ impl<'a> Axis<'a> {
     fn label(&self, index: usize) -> String {
         match self.label {
             Some(label) => label(index),
-            None => index.to_string(),
+            None => (self.start + index).to_string(),
         }
     }
 }
