@@ -29,8 +29,17 @@ pub struct Reply {
 
 #[derive(Default)]
 struct Slot {
+    /// Tells a slot from an earlier one of the same name that was forgotten.
+    number: u64,
     wanted: Option<Job>,
     reply: Reply,
+}
+
+/// A job on the worker, and the slot it is for.
+struct Running {
+    slot: &'static str,
+    number: u64,
+    job: Job,
 }
 
 #[derive(Default)]
@@ -38,10 +47,33 @@ struct Desk {
     slots: HashMap<&'static str, Slot>,
     /// Slots whose job waits, oldest first.
     queue: VecDeque<&'static str>,
-    running: Option<(&'static str, Job)>,
+    running: Option<Running>,
+    /// Slots made so far.
+    slots_made: u64,
     /// Asks the running job to stop.
     cancel: bool,
     quit: bool,
+}
+
+impl Desk {
+    /// The slot of that name, a new one where there is none.
+    fn slot(&mut self, name: &'static str) -> &mut Slot {
+        self.slots.entry(name).or_insert_with(|| {
+            self.slots_made += 1;
+            Slot {
+                number: self.slots_made,
+                ..Slot::default()
+            }
+        })
+    }
+
+    /// The slot the running job answers to, unless it has been forgotten.
+    fn running_slot(&mut self) -> Option<&mut Slot> {
+        let running = self.running.as_ref()?;
+        self.slots
+            .get_mut(running.slot)
+            .filter(|slot| slot.number == running.number)
+    }
 }
 
 struct Shared {
@@ -87,18 +119,22 @@ impl Engine {
     /// Asks for a job in a slot, unless it is the one last asked there, and gives what the slot holds now.
     pub fn ask(&self, slot: &'static str, job: Job) -> Reply {
         let mut desk = self.shared.desk();
-        let entry = desk.slots.entry(slot).or_default();
-        if entry.wanted.as_ref() != Some(&job) {
+        let entry = desk.slot(slot);
+        let is_new = entry.wanted.as_ref() != Some(&job);
+        if is_new {
             entry.wanted = Some(job);
             entry.reply.busy = true;
             entry.reply.error = None;
             entry.reply.progress = None;
+        }
+        let reply = entry.reply.clone();
+        if is_new {
             if !desk.queue.contains(&slot) {
                 desk.queue.push_back(slot);
             }
             self.shared.work.notify_one();
         }
-        desk.slots.entry(slot).or_default().reply.clone()
+        reply
     }
 
     /// What a slot holds, without asking for anything.
@@ -121,11 +157,11 @@ impl Engine {
     pub fn cancel(&self, slot: &'static str) {
         let mut desk = self.shared.desk();
         desk.queue.retain(|waiting| *waiting != slot);
-        let running = desk
-            .running
-            .as_ref()
-            .is_some_and(|(running, _)| *running == slot);
-        if running {
+        let running = desk.running.as_ref().filter(|running| running.slot == slot);
+        let job = running.map(|running| running.job.clone());
+        if let (Some(job), Some(entry)) = (job, desk.running_slot()) {
+            // The answer to come is then the slot's last, whatever had been asked behind it.
+            entry.wanted = Some(job);
             desk.cancel = true;
         } else if let Some(entry) = desk.slots.get_mut(slot) {
             entry.reply.busy = false;
@@ -162,52 +198,71 @@ impl Drop for Engine {
 
 /// The worker's life: take the oldest waiting slot, compute, answer.
 fn serve(shared: &Shared, mut workshop: Workshop) {
-    while let Some((slot, job)) = next_job(shared) {
+    while let Some(job) = next_job(shared) {
         let outcome = catch_unwind(AssertUnwindSafe(|| {
-            workshop.run(&job, &mut |progress| report(shared, slot, progress))
+            workshop.run(&job, &mut |progress| report(shared, progress))
         }));
         let outcome = outcome.unwrap_or_else(|panic| {
             workshop.reset();
             Err(JobError::Panicked(panic_text(&*panic)))
         });
-        finish(shared, slot, &job, outcome);
+        finish(shared, &job, outcome);
     }
 }
 
-fn next_job(shared: &Shared) -> Option<(&'static str, Job)> {
+fn next_job(shared: &Shared) -> Option<Job> {
     let mut desk = shared.desk();
     loop {
         if desk.quit {
             return None;
         }
-        if let Some(slot) = desk.queue.pop_front() {
-            if let Some(job) = desk.slots.get(slot).and_then(|entry| entry.wanted.clone()) {
-                desk.running = Some((slot, job.clone()));
-                desk.cancel = false;
-                return Some((slot, job));
-            }
-        } else {
+        let Some(slot) = desk.queue.pop_front() else {
             desk = shared
                 .work
                 .wait(desk)
                 .unwrap_or_else(PoisonError::into_inner);
+            continue;
+        };
+        let Some(entry) = desk.slots.get_mut(slot) else {
+            continue;
+        };
+        let number = entry.number;
+        match entry.wanted.clone() {
+            Some(job) => {
+                desk.running = Some(Running {
+                    slot,
+                    number,
+                    job: job.clone(),
+                });
+                desk.cancel = false;
+                return Some(job);
+            }
+            // Taken back while it waited.
+            None => entry.reply.busy = false,
         }
     }
 }
 
 /// Notes a report on the desk; says whether the job should stop.
-fn report(shared: &Shared, slot: &'static str, progress: Progress) -> ControlFlow<()> {
+fn report(shared: &Shared, progress: Progress) -> ControlFlow<()> {
     let mut desk = shared.desk();
-    // A newer job waits in the same slot, or someone wants this one stopped.
-    let stop = desk.cancel || desk.queue.contains(&slot);
-    if let Some(entry) = desk.slots.get_mut(slot) {
-        match progress {
-            Progress::Count { what, done, total } => {
-                entry.reply.progress = Some((what, done, total))
+    // Someone wants this job stopped, forgot it, or has a newer one waiting in its slot.
+    let overtaken = desk
+        .running
+        .as_ref()
+        .is_some_and(|running| desk.queue.contains(&running.slot));
+    let stop = match desk.running_slot() {
+        Some(entry) => {
+            match progress {
+                Progress::Count { what, done, total } => {
+                    entry.reply.progress = Some((what, done, total));
+                }
+                Progress::Partial(answer) => entry.reply.answer = Some(answer),
             }
-            Progress::Partial(answer) => entry.reply.answer = Some(answer),
+            desk.cancel || overtaken
         }
-    }
+        None => true,
+    };
     drop(desk);
     (shared.wake)();
     if stop {
@@ -217,10 +272,9 @@ fn report(shared: &Shared, slot: &'static str, progress: Progress) -> ControlFlo
     }
 }
 
-fn finish(shared: &Shared, slot: &'static str, job: &Job, outcome: Result<Answer, JobError>) {
+fn finish(shared: &Shared, job: &Job, outcome: Result<Answer, JobError>) {
     let mut desk = shared.desk();
-    desk.running = None;
-    if let Some(entry) = desk.slots.get_mut(slot) {
+    if let Some(entry) = desk.running_slot() {
         // Of a job that was superseded the answer is still the newest there is; its error is not.
         let current = entry.wanted.as_ref().is_none_or(|wanted| wanted == job);
         match outcome {
@@ -233,6 +287,7 @@ fn finish(shared: &Shared, slot: &'static str, job: &Job, outcome: Result<Answer
             entry.reply.progress = None;
         }
     }
+    desk.running = None;
     drop(desk);
     (shared.wake)();
 }

@@ -1,6 +1,6 @@
 //! Looking inside a forward pass: which values can be asked for, how many bytes they take, and the record of them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ndarray::{ArrayD, ArrayViewD, Axis, IxDyn, Slice};
 use thiserror::Error;
@@ -217,8 +217,8 @@ pub enum TraceError {
 }
 
 impl TracePlan {
-    /// The places to record, in the order of the pass.
-    pub fn sites(&self) -> Vec<Site> {
+    /// The places to record; a layer or probe named twice is recorded once.
+    pub fn sites(&self) -> BTreeSet<Site> {
         let of_model = self
             .probes
             .iter()

@@ -1,6 +1,7 @@
 //! A trace as a safetensors file: what a pass left behind, readable from numpy.
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
@@ -102,7 +103,7 @@ impl TraceFile {
                 .into_arrays()
                 .map(|(site, value)| (site.name(), Array::Floats(value))),
         );
-        for &i in &job.layers {
+        for &i in &job.layers.iter().copied().collect::<BTreeSet<_>>() {
             let layer = &state.layers[i];
             for (name, value) in [("ssm_state", &layer.ssm_dn), ("conv_state", &layer.conv_dk)] {
                 arrays.push((

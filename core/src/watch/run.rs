@@ -212,6 +212,9 @@ impl Watch {
     /// ‖h[·, n]‖ after every recorded token; continues where the last call stopped.
     fn slot_norms(&mut self, layer: usize) -> Vec<Arc<[f32]>> {
         let (first, end) = (self.recorder.first, self.recorder.end());
+        if self.recorder.records.is_empty() {
+            return Vec::new();
+        }
         let start = self.snapshot(layer, 0);
         let mut replay = match self.replay.take() {
             Some(replay)

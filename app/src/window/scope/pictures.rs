@@ -38,7 +38,7 @@ pub(super) struct Pictures {
     pub(super) norms: Vec<Vec<[f64; 2]>>,
     /// A of the layer, `[d · n]`, and which layer that is.
     a: Option<(usize, Vec<f32>)>,
-    /// Largest |h| worth a colour of its own, over what has been looked at.
+    /// The |h| of the last colour.
     pub(super) h_most: f32,
     half_life: Option<(usize, usize, Histogram)>,
 }
@@ -145,7 +145,6 @@ impl Pictures {
             all_layers: settings.all_layers,
             order: settings.order,
         };
-        self.look_at_state(watched);
         if self.made_from.as_ref() == Some(&key) {
             return;
         }
@@ -154,15 +153,7 @@ impl Pictures {
             .made_from
             .as_ref()
             .is_some_and(|old| same_matrices(old, &key));
-        let new_layer = self
-            .made_from
-            .as_ref()
-            .is_none_or(|old| old.layer != key.layer);
         self.made_from = Some(key);
-        if new_layer {
-            self.h_most = 0.0;
-            self.look_at_state(watched);
-        }
         if same_records {
             return;
         }
@@ -186,6 +177,8 @@ impl Pictures {
     }
 
     fn fill(&mut self, watched: &Watched, settings: &ScopeSettings) {
+        // Another text may have another token at the same place.
+        self.half_life = None;
         let (records, layer) = (&watched.records, watched.layer);
         let layers = records.first().map_or(0, |record| record.layers.len());
         let reading = settings.reading;
@@ -222,24 +215,7 @@ impl Pictures {
                 .collect()
         };
         self.norms = (0..slots).map(line).collect();
-    }
-
-    /// Lets the colours of the hidden state cover what has been looked at, so that they mean the same from token to token.
-    fn look_at_state(&mut self, watched: &Watched) {
-        let Some(focus) = &watched.focus else { return };
-        let mut magnitudes: Vec<f32> = focus
-            .h_nd
-            .iter()
-            .map(|h| h.abs())
-            .filter(|h| h.is_finite())
-            .collect();
-        if magnitudes.is_empty() {
-            return;
-        }
-        // A few giants would leave the rest without colour.
-        let index = (magnitudes.len() - 1) * 199 / 200;
-        let (_, most, _) = magnitudes.select_nth_unstable_by(index, f32::total_cmp);
-        self.h_most = self.h_most.max(*most);
+        self.h_most = state_reach(watched);
     }
 
     /// Half-lives ln 2 / (Δ·|A|) of all (channel, slot) pairs at one token.
@@ -321,6 +297,21 @@ fn by_row<'a>(columns: impl Iterator<Item = &'a [f32]>) -> Vec<f32> {
     (0..rows)
         .flat_map(|row| columns.iter().map(move |column| column[row]))
         .collect()
+}
+
+/// Three times the root mean square of the strongest slot at its strongest: the colours mean the same at every token of the
+/// text, and a few giants do not leave the rest without any.
+fn state_reach(watched: &Watched) -> f32 {
+    let channels = watched
+        .records
+        .first()
+        .map_or(1, |record| record.layers[watched.layer].u_d.len());
+    let norms = watched.slot_norms.iter().flat_map(|norms| norms.iter());
+    let strongest = norms
+        .copied()
+        .filter(|norm| norm.is_finite())
+        .fold(0.0, f32::max);
+    3.0 * strongest / (channels as f32).sqrt()
 }
 
 /// A logarithmic scale over the middle 99 % of the values: a few channels that hardly move would take all the colours.
