@@ -26,18 +26,26 @@ fn settings() -> Settings {
 
 /// A window of `size` points; the first frame has been drawn and the model is loaded.
 fn open(settings: Settings, theme: Theme, size: [f32; 2]) -> Scope {
+    let mut harness = window(settings, theme, size);
+    settle(&mut harness);
+    harness
+}
+
+fn open_without_waiting(settings: Settings) -> Scope {
+    window(settings, Theme::Light, [1280.0, 800.0])
+}
+
+fn window(settings: Settings, theme: Theme, size: [f32; 2]) -> Scope {
     let settings = Settings {
         theme: theme.into(),
         ..settings
     };
-    let mut harness = Harness::builder()
+    Harness::builder()
         .with_size(size)
         .with_theme(theme)
         .with_max_steps(64)
         .with_render_cursor(false)
-        .build_eframe(move |creation| Window::new(&creation.egui_ctx, settings).unwrap());
-    settle(&mut harness);
-    harness
+        .build_eframe(move |creation| Window::new(&creation.egui_ctx, settings).unwrap())
 }
 
 /// Draws frames until nothing is being computed any more.
@@ -141,6 +149,45 @@ fn space_plays_and_arrows_select() {
     scope.key_press(Key::ArrowRight);
     settle(&mut scope);
     scope.get_by_label("after token 1, ·was");
+}
+
+#[test]
+fn space_plays_after_a_click_on_a_token() {
+    let mut scope = small();
+    scope.get_by_label_contains("·evening").click();
+    settle(&mut scope);
+    scope.key_press(Key::Space);
+    scope.run_ok();
+    scope.get_by_label("Pause");
+}
+
+#[test]
+fn a_click_in_the_overview_picks_layer_and_token() {
+    let mut scope = small();
+    let map = scope.get_by_label("All layers: mean Δ").rect();
+    // Two thirds down is the fifth of six layers; one third across, a token of the prompt.
+    let place = map.min + map.size() * eframe::egui::vec2(0.34, 0.7);
+    scope.drag_at(place);
+    scope.drop_at(place);
+    settle(&mut scope);
+    scope.get_by_label("Step size Δ, layer 4");
+    scope.get_by_label_contains("after token 8,");
+}
+
+#[test]
+fn a_prompt_of_a_megabyte_is_read_and_can_be_stopped() {
+    let mut long = settings();
+    long.scope.backend = "fast".to_owned();
+    long.scope.prompt = "It was the best of times, it was the worst of times. ".repeat(20_000);
+    let mut scope = open_without_waiting(long);
+    wait_for(&mut scope, "the prompt to be read", |scope| {
+        scope
+            .query_by_label_contains("reading the prompt")
+            .is_some()
+    });
+    scope.get_by_label("Cancel").click();
+    settle(&mut scope);
+    scope.get_by_label("Run");
 }
 
 #[test]

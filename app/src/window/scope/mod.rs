@@ -74,6 +74,8 @@ pub struct ScopePage {
     pictures: Pictures,
     autoplay: bool,
     settled: bool,
+    /// Whether the ribbon had the keyboard in the last frame; it takes the arrows itself and leaves the space bar.
+    ribbon_focused: bool,
 }
 
 impl ScopePage {
@@ -90,6 +92,7 @@ impl ScopePage {
             pictures: Pictures::default(),
             autoplay: settings.autoplay,
             settled: false,
+            ribbon_focused: false,
         }
     }
 
@@ -197,7 +200,7 @@ impl ScopePage {
         }
     }
 
-    /// The text so far, prompt and all, with the marks the chips use.
+    /// The text so far, prompt and all, as far as it is recorded.
     pub fn text(&self) -> String {
         self.pictures.texts.concat()
     }
@@ -323,12 +326,16 @@ impl ScopePage {
 
     /// Space plays, arrows walk, unless something that wants the keys has the focus.
     fn keys(&mut self, ui: &Ui, settings: &ScopeSettings, around: &Around<'_>) {
-        if ui.memory(|memory| memory.focused().is_some()) {
+        let focused = ui.memory(|memory| memory.focused().is_some());
+        if focused && !self.ribbon_focused {
             return;
         }
         let pressed = |key| ui.input(|input| input.modifiers.is_none() && input.key_pressed(key));
         if pressed(Key::Space) {
             self.toggle_play(settings, around);
+        }
+        if focused {
+            return;
         }
         let Some(watched) = &self.watched else { return };
         if watched.records.is_empty() {
@@ -361,8 +368,11 @@ impl ScopePage {
 
     /// The position of the token looked at.
     fn focus(&self) -> Option<usize> {
-        let watched = self.watched.as_ref()?;
-        let last = watched.end().checked_sub(1)?;
+        let watched = self
+            .watched
+            .as_ref()
+            .filter(|watched| !watched.records.is_empty())?;
+        let last = watched.end() - 1;
         Some(self.selected.unwrap_or(last).clamp(watched.first, last))
     }
 }

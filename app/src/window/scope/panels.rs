@@ -16,7 +16,7 @@ use mambascope_lessons::widgets::{
     visible_token,
 };
 
-use super::pictures::Histogram;
+use super::pictures::{Histogram, Texts};
 use super::{Around, ScopePage};
 use crate::window::{ChannelOrder, Reading, Request, ScopeSettings, palette};
 
@@ -160,7 +160,7 @@ impl ScopePage {
         let tokens: Vec<RibbonToken<'_>> = (watched.first..)
             .zip(values)
             .map(|(position, &value)| RibbonToken {
-                text: self.pictures.texts.get(position).map_or("", String::as_str),
+                text: self.pictures.texts.get(position),
                 value,
                 generated: position >= watched.prompt_len,
             })
@@ -177,6 +177,7 @@ impl ScopePage {
             .max_height(room)
             .hover(&describe)
             .show(ui);
+        self.ribbon_focused = response.response.has_focus();
         // The legend takes a line of its own; the rest is kept free for the lines to come.
         ui.add_space((room + LEGEND - (ui.cursor().top() - top)).max(0.0));
         if let Some(index) = response
@@ -690,9 +691,8 @@ fn save(
 }
 
 /// "12 ·rainy".
-fn named(texts: &[String], position: usize) -> String {
-    let text = texts.get(position).map_or("", String::as_str);
-    format!("{position} “{}”", visible_token(text))
+fn named(texts: &Texts, position: usize) -> String {
+    format!("{position} “{}”", visible_token(texts.get(position)))
 }
 
 fn describe_token(

@@ -17,9 +17,8 @@ pub(super) struct Pictures {
     /// Changes whenever the matrices do.
     pub(super) version: u64,
     made_from: Option<Key>,
-    /// Readable text of every token of the text, prompt and all.
-    pub(super) texts: Vec<String>,
-    text_ids: Vec<u32>,
+    /// Readable text of every recorded token.
+    pub(super) texts: Texts,
     /// The ribbon's reading, one a record.
     pub(super) ribbon: Vec<f32>,
     /// The overview's reading, `[layers · tokens]`.
@@ -41,6 +40,48 @@ pub(super) struct Pictures {
     /// The |h| of the last colour.
     pub(super) h_most: f32,
     half_life: Option<(usize, usize, Histogram)>,
+}
+
+/// The tokens of a window into a text, readable.
+#[derive(Default)]
+pub(super) struct Texts {
+    first: usize,
+    ids: Vec<u32>,
+    texts: Vec<String>,
+}
+
+impl Texts {
+    /// The token at a position of the whole text; nothing where it is not recorded.
+    pub(super) fn get(&self, position: usize) -> &str {
+        let index = position.checked_sub(self.first);
+        index
+            .and_then(|index| self.texts.get(index))
+            .map_or("", String::as_str)
+    }
+
+    /// All of them, one after the other.
+    pub(super) fn concat(&self) -> String {
+        self.texts.concat()
+    }
+
+    /// Names what is new.
+    fn update(&mut self, watched: &Watched, model: &Model) {
+        let ids = &watched.ids[watched.first..watched.end()];
+        let gone = watched.first.saturating_sub(self.first);
+        if watched.first < self.first || gone > self.ids.len() {
+            *self = Self::default();
+        } else {
+            self.ids.drain(..gone);
+            self.texts.drain(..gone);
+        }
+        self.first = watched.first;
+        let same = self.ids.iter().zip(ids).take_while(|(a, b)| a == b).count();
+        self.ids.truncate(same);
+        self.texts.truncate(same);
+        self.ids.extend_from_slice(&ids[same..]);
+        self.texts
+            .extend(ids[same..].iter().map(|&id| token_text(model, id)));
+    }
 }
 
 /// What the matrices were made from.
@@ -113,8 +154,7 @@ impl Default for Pictures {
         Self {
             version: 0,
             made_from: None,
-            texts: Vec::new(),
-            text_ids: Vec::new(),
+            texts: Texts::default(),
             ribbon: Vec::new(),
             overview: Vec::new(),
             delta: Vec::new(),
@@ -158,22 +198,8 @@ impl Pictures {
             return;
         }
         self.version += 1;
-        self.name_tokens(watched, model);
+        self.texts.update(watched, model);
         self.fill(watched, settings);
-    }
-
-    fn name_tokens(&mut self, watched: &Watched, model: &Model) {
-        let same = self
-            .text_ids
-            .iter()
-            .zip(watched.ids.iter())
-            .take_while(|(a, b)| a == b)
-            .count();
-        self.text_ids.truncate(same);
-        self.texts.truncate(same);
-        self.text_ids.extend_from_slice(&watched.ids[same..]);
-        self.texts
-            .extend(watched.ids[same..].iter().map(|&id| token_text(model, id)));
     }
 
     fn fill(&mut self, watched: &Watched, settings: &ScopeSettings) {
