@@ -17,8 +17,17 @@ pub struct BackendChoice {
 /// Names as on the command line, in the order they are shown.
 pub const NAMES: [&str; 3] = ["fast", "naive", "cuda"];
 
-/// All backends, in the order they are shown.
+/// All backends, in the order they are shown. May start the driver of a device, which can take a second.
 pub fn choices() -> Vec<BackendChoice> {
+    rows(unavailable)
+}
+
+/// The same before any driver has been asked.
+pub fn choices_before_looking() -> Vec<BackendChoice> {
+    rows(|name| (name == "cuda").then(|| "Looking for a device…".to_owned()))
+}
+
+fn rows(unavailable: impl Fn(&str) -> Option<String>) -> Vec<BackendChoice> {
     let choice = |name| BackendChoice {
         name,
         title: match name {

@@ -48,6 +48,12 @@ fn window(settings: Settings, theme: Theme, size: [f32; 2]) -> Scope {
         .build_eframe(move |creation| Window::new(&creation.egui_ctx, settings).unwrap())
 }
 
+fn options() -> SnapshotOptions {
+    SnapshotOptions::new()
+        .max_failed_pixels(40usize)
+        .output_path(concat!(env!("CARGO_MANIFEST_DIR"), "/snapshots"))
+}
+
 /// Draws frames until nothing is being computed any more.
 fn settle(harness: &mut Scope) {
     let start = Instant::now();
@@ -345,11 +351,31 @@ fn pictures_of_the_scope_page() {
             let mut scope = open(settings(), theme, size);
             scope.get_by_label("Run").click();
             settle(&mut scope);
-            let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/snapshots");
-            let options = SnapshotOptions::new()
-                .max_failed_pixels(40usize)
-                .output_path(folder);
-            results.add(scope.try_snapshot_options(format!("scope-{}-{name}", size[0]), &options));
+            let name = format!("scope-{}-{name}", size[0]);
+            results.add(scope.try_snapshot_options(name, &options()));
         }
+    }
+}
+
+/// What lies over the page, or beside it.
+#[test]
+fn pictures_of_menus_and_dialogs() {
+    let mut results = egui_kittest::SnapshotResults::new();
+    let steps: [(&str, Theme, &[&str]); 5] = [
+        ("guide", Theme::Light, &["Reading the pictures"]),
+        ("open", Theme::Dark, &["Open", "Open a folder…"]),
+        ("card", Theme::Light, &["Model card"]),
+        ("backends", Theme::Dark, &["Runs on: naive CPU"]),
+        ("sampling", Theme::Light, &["Sampling", "Step"]),
+    ];
+    for (name, theme, clicks) in steps {
+        let mut scope = open(settings(), theme, [1280.0, 800.0]);
+        for label in clicks {
+            scope.get_by_label(label).click();
+            settle(&mut scope);
+        }
+        // A text cursor blinks; between two blinks it is there or it is not.
+        scope.run_steps(2);
+        results.add(scope.try_snapshot_options(name, &options()));
     }
 }

@@ -66,7 +66,7 @@ struct Threads {
 }
 
 /// More threads than any machine this runs on has cores: a typing error.
-const MOST_THREADS: i64 = 1024;
+const MOST_THREADS: i64 = 256;
 
 /// Why a command gave up; shown after "mambascope: ".
 #[derive(Debug, Error)]

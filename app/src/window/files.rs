@@ -74,7 +74,7 @@ impl AskPath {
             return Asked::Path(chosen);
         }
         let mut asked = Asked::Open;
-        let modal = egui::Modal::new(egui::Id::unique("ask path")).show(ctx, |ui| {
+        let modal = modal("ask path", ctx).show(ctx, |ui| {
             ui.set_width(520.0_f32.min(ui.ctx().content_rect().width() - 64.0));
             ui.heading(self.title);
             ui.add_space(4.0);
@@ -178,6 +178,12 @@ impl AskPath {
             }
         }
     }
+}
+
+/// A window over the page, with room around its contents.
+pub fn modal(name: &'static str, ctx: &Context) -> egui::Modal {
+    let frame = egui::Frame::popup(&ctx.global_style()).inner_margin(20);
+    egui::Modal::new(egui::Id::unique(name)).frame(frame)
 }
 
 /// Where saved files go unless the reader says otherwise: the downloads or home folder, else here.

@@ -4,9 +4,11 @@ mod files;
 mod scope;
 mod settings;
 
+use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::sync::mpsc::{Receiver, channel};
 
 use egui::{Align, Context, Frame, Layout, Panel, RichText, Ui, ViewportBuilder};
 use mambascope_core::engine::Engine;
@@ -89,10 +91,43 @@ struct Saving {
     job: Box<dyn FnOnce(PathBuf) -> Job>,
 }
 
+/// The rows of the backend menu.
+struct Backends {
+    choices: Vec<BackendChoice>,
+    /// The rows to come: looking for a device starts its driver, which can take a second.
+    found: Option<Receiver<Vec<BackendChoice>>>,
+}
+
+impl Backends {
+    fn look(ctx: &Context) -> io::Result<Self> {
+        let (sender, receiver) = channel();
+        let ctx = ctx.clone();
+        let look = move || {
+            // The window may be gone before the driver has started.
+            let _ = sender.send(backends::choices());
+            ctx.request_repaint();
+        };
+        std::thread::Builder::new()
+            .name("devices".to_owned())
+            .spawn(look)?;
+        Ok(Self {
+            choices: backends::choices_before_looking(),
+            found: Some(receiver),
+        })
+    }
+
+    fn take(&mut self) {
+        if let Some(Ok(choices)) = self.found.as_ref().map(Receiver::try_recv) {
+            self.choices = choices;
+            self.found = None;
+        }
+    }
+}
+
 /// The whole window.
 pub struct Window {
     engine: Engine,
-    backends: Vec<BackendChoice>,
+    backends: Backends,
     settings: Settings,
     /// The model to show; the embedded one when absent.
     load: Job,
@@ -134,7 +169,7 @@ impl Window {
         Ok(Self {
             scope: ScopePage::new(&settings),
             engine,
-            backends: backends::choices(),
+            backends: Backends::look(ctx)?,
             settings,
             load,
             load_failed: false,
@@ -150,6 +185,7 @@ impl Window {
 
     /// Draws everything. Called for every frame.
     pub fn show(&mut self, ui: &mut Ui) {
+        self.backends.take();
         self.take_model();
         self.take_dropped(ui.ctx());
         self.take_written(ui.ctx());
@@ -160,7 +196,7 @@ impl Window {
             Page::Scope => {
                 let mut around = scope::Around {
                     engine: &self.engine,
-                    backends: &self.backends,
+                    backends: &self.backends.choices,
                     model: self.model.as_ref(),
                     loading: self.engine.reply(MODEL),
                     hide_timings: self.settings.hide_timings,
@@ -179,7 +215,7 @@ impl Window {
 
     /// Whether nothing is being computed: the pictures are final.
     pub fn is_idle(&self) -> bool {
-        !self.engine.is_busy() && self.scope.is_settled()
+        !self.engine.is_busy() && self.scope.is_settled() && self.backends.found.is_none()
     }
 
     /// The settings as they are now, to be kept.
@@ -384,7 +420,7 @@ impl Window {
     fn card_window(&mut self, ctx: &Context) {
         let Some(cache) = &mut self.card else { return };
         let card = self.model.as_ref().and_then(|model| model.card.clone());
-        let modal = egui::Modal::new(egui::Id::unique("model card")).show(ctx, |ui| {
+        let modal = files::modal("model card", ctx).show(ctx, |ui| {
             let room = ui.ctx().content_rect().size() - egui::vec2(96.0, 160.0);
             ui.set_width(room.x.min(760.0));
             egui::ScrollArea::vertical()

@@ -8,8 +8,10 @@ use rayon::prelude::*;
 
 use super::math::dot;
 
-/// Below this many multiply-adds a second thread costs more than it brings.
-const PARALLEL_FROM: usize = 1 << 18;
+/// Below so many multiply-adds a second thread costs more than it brings: for a product of matrices, and for one token,
+/// where the time is that of reading the weights.
+const PARALLEL_MATRIX: usize = 1 << 18;
+const PARALLEL_VECTOR: usize = 1 << 20;
 
 /// A row-major matrix whose rows may lie apart: `rows` rows of `width` values, `stride` apart.
 #[derive(Clone, Copy)]
@@ -30,11 +32,12 @@ pub(super) fn linear(
     let d_in = x.width;
     let d_out = weight_oi.len().checked_div(d_in).unwrap_or(0);
     let tokens = y.len().checked_div(d_out).unwrap_or(0);
-    let threads = if tokens * weight_oi.len() < PARALLEL_FROM {
-        1
+    let (work, least) = if tokens == 1 {
+        (weight_oi.len(), PARALLEL_VECTOR)
     } else {
-        threads
+        (tokens * weight_oi.len(), PARALLEL_MATRIX)
     };
+    let threads = if work < least { 1 } else { threads };
     if tokens == 1 {
         matrix_vector(y, &x.data[..d_in], weight_oi, threads);
     } else {
