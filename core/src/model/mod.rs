@@ -8,6 +8,8 @@ use std::path::PathBuf;
 pub use config::{Config, ConfigError, MAX_CONFIG_BYTES, MambaDims};
 pub use family::{FAMILIES, Family, FamilyEntry, MissingTensor, Need, Parts, TensorSpec};
 
+use ndarray::Array2;
+
 use crate::tensor::{Dtype, Tensor};
 use crate::tokenizer::Tokenizer;
 
@@ -83,6 +85,17 @@ pub struct MambaMixer {
     pub out_proj: Tensor,
     /// `[e]`.
     pub out_proj_bias: Option<Tensor>,
+}
+
+impl MambaMixer {
+    /// A = −exp(`a_log`), slots first as the quick kernels read it: `[n, d]`.
+    pub fn a_nd(&self) -> Array2<f32> {
+        let d_state = self.a_log.shape()[1];
+        let a_log = self.a_log.as_f32();
+        Array2::from_shape_fn((d_state, self.a_log.shape()[0]), |(n, d)| {
+            -a_log[d * d_state + n].exp()
+        })
+    }
 }
 
 impl Model {

@@ -44,13 +44,7 @@ impl Tap for Recorder {
 
 impl Recorder {
     pub(super) fn new(model: &Model, window: usize, first: usize) -> Self {
-        let dims = model.config.mamba;
-        let a_nd = model.layers.iter().map(|layer| {
-            let a_log = layer.mixer.a_log.as_f32();
-            Array2::from_shape_fn((dims.d_state, dims.d_inner), |(n, d)| {
-                -a_log[d * dims.d_state + n].exp()
-            })
-        });
+        let a_nd = model.layers.iter().map(|layer| layer.mixer.a_nd());
         Self {
             a_nd: a_nd.collect(),
             first,

@@ -6,6 +6,7 @@ use mambascope_core::model::Model;
 use mambascope_core::watch::{LayerRecord, Reading as Readings, TokenRecord, Watched};
 
 use mambascope_lessons::widgets::Scale;
+use ndarray::Array2;
 
 use crate::window::{ChannelOrder, Reading, ScopeSettings};
 
@@ -35,8 +36,8 @@ pub(super) struct Pictures {
     pub(super) c: Vec<f32>,
     /// ‖h[·, n]‖ over time, one line a slot: (token, norm).
     pub(super) norms: Vec<Vec<[f64; 2]>>,
-    /// A of the layer, `[d · n]`, and which layer that is.
-    a: Option<(usize, Vec<f32>)>,
+    /// A of the layer, and which layer that is.
+    a: Option<(usize, Array2<f32>)>,
     /// The |h| of the last colour.
     pub(super) h_most: f32,
     half_life: Option<(usize, usize, Histogram)>,
@@ -259,19 +260,13 @@ impl Pictures {
             .is_none_or(|(at, of, _)| (*at, *of) != (token, layer))
         {
             if self.a.as_ref().is_none_or(|(of, _)| *of != layer) {
-                let a_log = model.layers[layer].mixer.a_log.as_f32();
-                self.a = Some((layer, a_log.iter().map(|a_log| a_log.exp()).collect()));
+                self.a = Some((layer, model.layers[layer].mixer.a_nd()));
             }
-            let (_, a_dn) = self.a.as_ref()?;
-            let slots = model.config.mamba.d_state;
+            let (_, a_nd) = self.a.as_ref()?;
             let delta_d = &record.layers[layer].delta_d;
-            let rates = a_dn
-                .chunks_exact(slots)
-                .zip(delta_d)
-                .flat_map(|(a_n, &delta)| {
-                    a_n.iter()
-                        .map(move |&a| std::f64::consts::LN_2 / (f64::from(delta) * f64::from(a)))
-                });
+            let rates = a_nd.indexed_iter().map(|((_, d), &a)| {
+                std::f64::consts::LN_2 / (f64::from(delta_d[d]) * f64::from(a.abs()))
+            });
             self.half_life = Some((token, layer, Histogram::new(rates)));
         }
         self.half_life.as_ref().map(|(_, _, histogram)| histogram)

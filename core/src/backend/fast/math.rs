@@ -1,5 +1,7 @@
 //! exp and what is built on it, many lanes at a time; instructions are chosen when the program runs.
 
+use std::marker::PhantomData;
+
 use pulp::{Arch, Simd, WithSimd};
 
 /// e^x lane by lane, relative error about 1e-7.
@@ -41,22 +43,55 @@ pub(super) fn exp<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
     simd.transmute_f32s_u32s(simd.add_u32s(simd.transmute_u32s_f32s(p), exponent))
 }
 
-/// x ← x · sigmoid(x).
-pub(super) fn silu_in_place(values: &mut [f32]) {
-    struct Op<'a>(&'a mut [f32]);
-    impl WithSimd for Op<'_> {
+/// A function of one number, as the vector code writes it.
+trait Function {
+    fn of<S: Simd>(simd: S, x: S::f32s) -> S::f32s;
+}
+
+struct Silu;
+
+impl Function for Silu {
+    #[inline(always)]
+    fn of<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
+        silu(simd, x)
+    }
+}
+
+struct Softplus;
+
+impl Function for Softplus {
+    #[inline(always)]
+    fn of<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
+        softplus(simd, x)
+    }
+}
+
+/// x ← f(x), element by element.
+fn apply<F: Function>(values: &mut [f32]) {
+    struct Op<'a, F>(&'a mut [f32], PhantomData<F>);
+    impl<F: Function> WithSimd for Op<'_, F> {
         type Output = ();
         #[inline(always)]
         fn with_simd<S: Simd>(self, simd: S) {
             let (vectors, tail) = S::as_mut_simd_f32s(self.0);
             for x in vectors {
-                *x = silu(simd, *x);
+                *x = F::of(simd, *x);
             }
             let last = simd.partial_load_f32s(tail);
-            simd.partial_store_f32s(tail, silu(simd, last));
+            simd.partial_store_f32s(tail, F::of(simd, last));
         }
     }
-    Arch::new().dispatch(Op(values));
+    Arch::new().dispatch(Op(values, PhantomData::<F>));
+}
+
+/// x ← x · sigmoid(x).
+pub(super) fn silu_in_place(values: &mut [f32]) {
+    apply::<Silu>(values);
+}
+
+/// Δ = softplus of each element.
+pub(super) fn activate_delta(values: &mut [f32]) {
+    apply::<Softplus>(values);
 }
 
 /// y ← y · z · sigmoid(z), element by element.
@@ -87,24 +122,8 @@ fn silu<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
     simd.div_f32s(x, simd.add_f32s(one, exp(simd, simd.neg_f32s(x))))
 }
 
-/// Δ = softplus of each element: max(x, 0) + ln(1 + e^−|x|), exact to about 1e-7 of the result for any x.
-pub(super) fn activate_delta(values: &mut [f32]) {
-    struct Op<'a>(&'a mut [f32]);
-    impl WithSimd for Op<'_> {
-        type Output = ();
-        #[inline(always)]
-        fn with_simd<S: Simd>(self, simd: S) {
-            let (vectors, tail) = S::as_mut_simd_f32s(self.0);
-            for x in vectors {
-                *x = softplus(simd, *x);
-            }
-            let last = simd.partial_load_f32s(tail);
-            simd.partial_store_f32s(tail, softplus(simd, last));
-        }
-    }
-    Arch::new().dispatch(Op(values));
-}
-
+/// ln(1 + e^x) = max(x, 0) + ln(1 + e^−|x|), exact to about 1e-7 of the result for any x.
+///
 /// With s = e/(2 + e), ln(1 + e) = 2·artanh(s) = 2·(s + s³/3 + s⁵/5 + …). For e ≤ 1, s ≤ 1/3 and eight terms reach 1e-9; near
 /// e = 0 the first term keeps full precision, where a plain logarithm of 1 + e would have lost it.
 #[inline(always)]

@@ -141,10 +141,9 @@ impl Session for FastSession {
 impl Block {
     fn new(layer: &Layer, dims: &MambaDims) -> Self {
         let (d, n, k) = (dims.d_inner, dims.d_state, dims.d_conv);
-        let a_log = layer.mixer.a_log.as_f32();
         let conv = layer.mixer.conv.as_f32();
         Self {
-            a_nd: Array2::from_shape_fn((n, d), |(slot, channel)| -a_log[channel * n + slot].exp()),
+            a_nd: layer.mixer.a_nd(),
             conv_kd: (0..k * d).map(|i| conv[(i % d) * k + i / d]).collect(),
             window_kd: vec![0.0; k * d],
             h_nd: Array2::zeros((n, d)),
