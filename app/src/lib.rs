@@ -1,4 +1,4 @@
-//! The Mambascope program: its window and its commands. Nothing numeric happens here.
+//! The Mambascope program: its window and its commands. No model is run here: that is the worker's, in the core.
 
 pub mod backends;
 pub mod commands;

@@ -274,9 +274,14 @@ fn report(shared: &Shared, progress: Progress) -> ControlFlow<()> {
 
 fn finish(shared: &Shared, job: &Job, outcome: Result<Answer, JobError>) {
     let mut desk = shared.desk();
+    let queued = desk
+        .running
+        .as_ref()
+        .is_some_and(|running| desk.queue.contains(&running.slot));
     if let Some(entry) = desk.running_slot() {
         // Of a job that was superseded the answer is still the newest there is; its error is not.
-        let current = entry.wanted.as_ref().is_none_or(|wanted| wanted == job);
+        // A job asked again behind a newer one that took its place is stopped and waits to run once more.
+        let current = !queued && entry.wanted.as_ref().is_none_or(|wanted| wanted == job);
         match outcome {
             Ok(answer) => entry.reply.answer = Some(answer),
             Err(error) if current => entry.reply.error = Some(Arc::new(error)),

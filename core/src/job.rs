@@ -31,7 +31,7 @@ impl Deref for ModelRef {
     }
 }
 
-/// All inputs of a computation. Equal jobs have equal answers.
+/// All inputs of a computation. Equal jobs have equal answers, unless one was stopped on the way.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Job {
     /// Load the model compiled into the program.
@@ -247,7 +247,7 @@ fn saved(path: &std::path::Path) -> Answer {
 /// # Errors
 /// When the text is empty, cannot be tokenised, or is not numbers.
 pub fn prompt_ids(model: &Model, text: &str) -> Result<Vec<u32>, JobError> {
-    if text.trim().is_empty() {
+    if text.is_empty() || (model.tokenizer.is_none() && text.trim().is_empty()) {
         return Err(JobError::Prompt(
             "the prompt is empty: type a few words for the model to continue".to_owned(),
         ));
@@ -257,7 +257,7 @@ pub fn prompt_ids(model: &Model, text: &str) -> Result<Vec<u32>, JobError> {
             .encode(text)
             .map_err(|error| JobError::Prompt(error.to_string())),
         None => text
-            .split([',', ' ', '\n', '\t'])
+            .split(|c: char| c == ',' || c.is_whitespace())
             .filter(|part| !part.is_empty())
             .map(decimal_id)
             .collect(),

@@ -1,13 +1,14 @@
 //! A trace as a safetensors file: what a pass left behind, readable from numpy.
 
-use std::borrow::Cow;
 use std::collections::BTreeSet;
+use std::io::{self, Write};
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 
 use ndarray::ArrayD;
-use safetensors::tensor::{Dtype, View};
+use safetensors::SafeTensorError;
+use safetensors::tensor::{Dtype, Metadata, TensorInfo};
 
 use crate::backend::{Backend, BackendError, DEFAULT_CHUNK, prefill_in_chunks};
 use crate::export::{ExportError, write_file};
@@ -143,10 +144,9 @@ impl TraceFile {
                     session.step(ids[ids.len() - 1], &mut ())?;
                 }
             }
-            arrays.push((
-                "gen_ids".to_owned(),
-                Array::ids(ids.split_off(job.ids.len())),
-            ));
+            // Beside the other ids: eight-byte numbers before four-byte ones keeps each at a multiple of its size.
+            let written = Array::ids(ids.split_off(job.ids.len()));
+            arrays.insert(1, ("gen_ids".to_owned(), written));
         }
         Ok(Self { arrays })
     }
@@ -158,19 +158,38 @@ impl TraceFile {
             .map(|(name, array)| (name.as_str(), array.shape()))
     }
 
-    /// Writes the file, or nothing.
+    /// Writes the file, or nothing. Array after array, so that no second copy of the record is made.
     ///
     /// # Errors
     /// When the folder cannot be written or the disk is full.
     pub fn write(&self, path: &Path) -> Result<(), ExportError> {
+        let header = self.header();
         write_file(path, |file| {
-            let views = self
-                .arrays
+            let mut header = serde_json::to_vec(&header.map_err(io::Error::other)?)?;
+            // The data begins at a multiple of eight, as the format asks.
+            header.resize(header.len().next_multiple_of(8), b' ');
+            file.write_all(&(header.len() as u64).to_le_bytes())?;
+            file.write_all(&header)?;
+            self.arrays
                 .iter()
-                .map(|(name, array)| (name.as_str(), array));
-            let bytes = safetensors::serialize(views, None).map_err(std::io::Error::other)?;
-            file.write_all(&bytes)
+                .try_for_each(|(_, array)| array.write(file))
         })
+    }
+
+    /// Names, dtypes, shapes and places, in the order of the data.
+    fn header(&self) -> Result<Metadata, SafeTensorError> {
+        let mut end = 0;
+        let entries = self.arrays.iter().map(|(name, array)| {
+            let start = end;
+            end += array.byte_len();
+            let info = TensorInfo {
+                dtype: array.dtype(),
+                shape: array.shape().to_vec(),
+                data_offsets: (start, end),
+            };
+            (name.clone(), info)
+        });
+        Metadata::new(None, entries.collect())
     }
 }
 
@@ -181,9 +200,7 @@ impl Array {
             Array::Ids(_, shape) => shape,
         }
     }
-}
 
-impl View for &Array {
     fn dtype(&self) -> Dtype {
         match self {
             Array::Floats(_) => Dtype::F32,
@@ -191,27 +208,21 @@ impl View for &Array {
         }
     }
 
-    fn shape(&self) -> &[usize] {
-        Array::shape(self)
-    }
-
-    fn data(&self) -> Cow<'_, [u8]> {
-        match self {
-            Array::Floats(values) => {
-                Cow::Owned(values.iter().flat_map(|x| x.to_le_bytes()).collect())
-            }
-            Array::Ids(ids, _) => Cow::Owned(
-                ids.iter()
-                    .flat_map(|&id| i64::from(id).to_le_bytes())
-                    .collect(),
-            ),
-        }
-    }
-
-    fn data_len(&self) -> usize {
+    fn byte_len(&self) -> usize {
         match self {
             Array::Floats(values) => values.len() * 4,
             Array::Ids(ids, _) => ids.len() * 8,
+        }
+    }
+
+    fn write(&self, file: &mut dyn Write) -> io::Result<()> {
+        match self {
+            Array::Floats(values) => values
+                .iter()
+                .try_for_each(|x| file.write_all(&x.to_le_bytes())),
+            Array::Ids(ids, _) => ids
+                .iter()
+                .try_for_each(|&id| file.write_all(&i64::from(id).to_le_bytes())),
         }
     }
 }

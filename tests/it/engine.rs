@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use mambascope_core::backend::{Backend, BackendError, FastBackend, Session};
 use mambascope_core::engine::{Engine, Reply};
 use mambascope_core::export::Picture;
-use mambascope_core::generate::Sampling;
+use mambascope_core::generate::{Finish, Sampling};
 use mambascope_core::job::{Answer, Job, JobError, ModelRef, Workshop, prompt_ids};
 use mambascope_core::model::Model;
 use mambascope_core::scan::{ScanInput, ScanOutput};
@@ -150,6 +150,28 @@ fn overtaken_jobs_are_skipped_and_the_old_answer_stays() {
         opened <= 3,
         "the first, at most one in between, and the last: {opened}"
     );
+}
+
+#[test]
+fn back_and_forth_is_busy_until_the_last_word() {
+    let setup = setup();
+    let model = embedded();
+    let held = setup.gate.lock().unwrap();
+    setup.engine.ask("a", watch(&model, "fast", 1));
+    wait_until_opened(&setup, 1);
+    setup.engine.ask("a", watch(&model, "fast", 2));
+    setup.engine.ask("a", watch(&model, "fast", 1));
+    drop(held);
+    let reply = wait(&setup.engine, "a");
+    let Some(Answer::Watched(watched)) = reply.answer else {
+        panic!("no text")
+    };
+    assert_eq!(
+        watched.finish,
+        Some(Finish::Limit),
+        "not the one that was stopped"
+    );
+    assert!(!setup.engine.is_busy());
 }
 
 #[test]
@@ -312,7 +334,8 @@ fn prompts_become_ids_or_say_why_not() {
     assert!(prompt_ids(&with, "A cold evening").unwrap().len() >= 3);
     assert_eq!(prompt_ids(&without, " 12, 7\n40").unwrap(), [12, 7, 40]);
     for (model, text, hint) in [
-        (&with, " \n", "empty"),
+        (&with, "", "empty"),
+        (&without, " \n", "empty"),
         (&without, "12, x", "no tokenizer.json"),
         (&without, "-1", "not a token id"),
     ] {

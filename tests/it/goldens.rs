@@ -104,15 +104,19 @@ impl Case {
                 Probe::GatedOut,
                 Probe::MixerOutput,
             ];
-            for site in stages.map(|probe| Site::layer(i, probe)) {
-                if self.expected.values.contains_key(&site.name()) {
-                    assert_close(
-                        &format!("{what} {}", site.name()),
-                        value(site),
-                        &self.get(&site.name()),
-                        LAYERS,
-                    );
-                }
+            // mamba1-odd was written without the last three.
+            let stages = if self.model.name == "mamba1-odd" {
+                &stages[..4]
+            } else {
+                &stages[..]
+            };
+            for site in stages.iter().map(|&probe| Site::layer(i, probe)) {
+                assert_close(
+                    &format!("{what} {}", site.name()),
+                    value(site),
+                    &self.get(&site.name()),
+                    LAYERS,
+                );
             }
             let conv = layer.conv_dk.iter().copied();
             assert_close(

@@ -86,3 +86,31 @@ fn the_embedded_model_knows_english() {
     // Its loss on unseen novels is 3.1 nats a token; guessing among 2,048 tokens would be 7.6.
     assert!((1.0..4.2).contains(&per_token), "{per_token} nats a token");
 }
+
+/// A view may be a transpose: what is computed does not depend on how its numbers lie.
+#[test]
+fn operands_may_lie_the_other_way_round() {
+    let (u, delta) = (matrix(1, 24, 9), matrix(2, 24, 9).mapv(|x| 2.0 * x));
+    let (a, h) = (matrix(3, 24, 5).mapv(|x| -x.abs()), matrix(4, 24, 5));
+    let b = Array3::from_shape_vec((5, 1, 9), noise(5, 45)).unwrap();
+    let vector = Array1::from_vec(noise(6, 24));
+    let input = ScanInput {
+        u_ld: u.t(),
+        delta_ld: delta.t(),
+        delta_bias_d: Some(vector.view()),
+        delta_softplus: true,
+        a_dn: a.view(),
+        b: Projection::Selective(b.t()),
+        c: Projection::Selective(b.t()),
+        d_skip_d: None,
+        z_ld: Some(u.t()),
+        initial_dn: Some(h.view()),
+    };
+    let plain = NaiveBackend::default().scan(&input).unwrap();
+    let quick = FastBackend::new(1).unwrap().scan(&input).unwrap();
+    for (found, wanted) in [(quick.y_ld, plain.y_ld), (quick.last_dn, plain.last_dn)] {
+        let found: Vec<f64> = found.iter().map(|&x| x.into()).collect();
+        let wanted: Vec<f64> = wanted.iter().map(|&x| x.into()).collect();
+        compare(&found, &wanted, Tolerance::OfLargest(1e-5)).unwrap();
+    }
+}

@@ -96,7 +96,12 @@ fn a_restored_session_continues_bit_for_bit() {
         let snapshot = first.state();
         assert_eq!(snapshot.position, before.len());
         let mut second = backend.open(&model).unwrap();
+        second.prefill(after, &mut ()).unwrap();
         second.set_state(&snapshot).unwrap();
+        assert!(
+            second.logits().iter().all(|&x| x == 0.0),
+            "scores of another text"
+        );
         for &id in after {
             first.step(id, &mut ()).unwrap();
             second.step(id, &mut ()).unwrap();

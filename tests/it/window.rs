@@ -103,7 +103,7 @@ fn every_control_has_a_name() {
         "Open",
         "Theme",
         "Model card",
-        "Save trace…",
+        "Save trace",
         "Sampling",
     ] {
         scope.get_by_label(name);
@@ -355,6 +355,65 @@ fn pictures_of_the_scope_page() {
             results.add(scope.try_snapshot_options(name, &options()));
         }
     }
+}
+
+#[test]
+fn another_model_takes_the_place_of_the_one_before() {
+    for (before, after) in [
+        (None, Some("mamba1-tiny")),
+        (Some("mamba1-tiny"), None),
+        (Some("mamba1-odd"), Some("mamba1-tiny")),
+    ] {
+        let before = before.map(crate::support::fixture);
+        let mut start = Settings {
+            model: before,
+            ..settings()
+        };
+        start.scope.layer = 5;
+        start.scope.limit = 2000;
+        start.recent = after.map(crate::support::fixture).into_iter().collect();
+        let mut scope = open(start, Theme::Light, [1280.0, 800.0]);
+        // While the first still writes.
+        scope.get_by_label("Run").click();
+        scope.run_ok();
+        scope.get_by_label("Open").click();
+        scope.run_ok();
+        let name = after.unwrap_or("Embedded model (novel-mamba-3m)");
+        scope.get_by_label(name).click();
+        wait_for(&mut scope, "the other model", |scope| {
+            scope
+                .query_by_label(after.unwrap_or("novel-mamba-3m"))
+                .is_some()
+        });
+        settle(&mut scope);
+        scope.get_by_label_contains("0 of 2000 tokens written");
+        scope.get_by_label("Step").click();
+        settle(&mut scope);
+        scope.get_by_label_contains("1 of 2000 tokens written");
+    }
+}
+
+#[test]
+fn another_prompt_does_not_wait_for_the_old_text() {
+    let mut long = settings();
+    long.scope.limit = 2000;
+    let mut scope = open(long, Theme::Light, [1280.0, 800.0]);
+    scope.get_by_label("Run").click();
+    scope.run_ok();
+    let prompt = scope.get_by_role_and_label(Role::MultilineTextInput, "Prompt");
+    prompt.focus();
+    scope.run_ok();
+    let prompt = scope.get_by_role_and_label(Role::MultilineTextInput, "Prompt");
+    prompt.type_text("Once upon a time ");
+    scope.run_ok();
+    scope.get_by_label("Step").click();
+    wait_for(&mut scope, "the new prompt", |scope| {
+        scope
+            .query_by_label_contains("1 of 2000 tokens written")
+            .is_some()
+    });
+    settle(&mut scope);
+    assert!(scope.state().scope().text().contains("Once upon a time"));
 }
 
 /// What lies over the page, or beside it.

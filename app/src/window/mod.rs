@@ -1,9 +1,10 @@
-//! The window: pages, the engine behind them, files that come and go. Nothing is computed here.
+//! The window: pages, the engine behind them, files that come and go. Models run on the worker; here answers are laid out and drawn.
 
 mod files;
 mod scope;
 mod settings;
 
+use std::collections::VecDeque;
 use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -138,8 +139,8 @@ pub struct Window {
     guide: ReadingGuide,
     opening: Option<AskPath>,
     saving: Option<Saving>,
-    /// The last file being written, until its answer has been read.
-    written: Option<Job>,
+    /// Files to write, the first of which is being written; each keeps its place until its answer has been read.
+    writing: VecDeque<Job>,
     notice: Option<Notice>,
     card: Option<egui_commonmark::CommonMarkCache>,
 }
@@ -177,7 +178,7 @@ impl Window {
             guide: ReadingGuide::default(),
             opening: None,
             saving: None,
-            written: None,
+            writing: VecDeque::new(),
             notice: None,
             card: None,
         })
@@ -261,7 +262,8 @@ impl Window {
                 self.settings.remember(path);
             }
             self.card = None;
-            self.scope.model_changed(&model, &mut self.settings.scope);
+            self.scope
+                .model_changed(&model, &mut self.settings.scope, &self.engine);
             self.model = Some(model);
         }
     }
@@ -279,12 +281,14 @@ impl Window {
 
     /// Says what became of the last file.
     fn take_written(&mut self, ctx: &Context) {
-        let Some(job) = &self.written else { return };
+        let Some(job) = self.writing.front() else {
+            return;
+        };
         let reply = self.engine.ask(SAVE, job.clone());
         if reply.busy {
             return;
         }
-        self.written = None;
+        self.writing.pop_front();
         self.notice = match (reply.error, reply.answer) {
             (Some(error), _) => Some(Notice {
                 text: error.to_string(),
@@ -325,6 +329,7 @@ impl Window {
     fn load(&mut self, load: Job) {
         self.notice = None;
         self.load_failed = false;
+        self.scope.halt(&self.engine);
         self.load = load;
         self.engine.allow_again(MODEL);
     }
@@ -363,6 +368,17 @@ impl Window {
     }
 
     fn notice_bar(&mut self, ui: &mut Ui) {
+        let saving = self.engine.reply(SAVE);
+        if saving.busy {
+            Panel::bottom("saving").show(ui, |ui| {
+                ui.horizontal(|ui| {
+                    if ui.button("Cancel saving").clicked() {
+                        self.engine.cancel(SAVE);
+                    }
+                    scope::progress(ui, &saving, "saving");
+                });
+            });
+        }
         let Some(notice) = &self.notice else { return };
         let colour = if notice.is_error {
             palette(ui).error
@@ -411,7 +427,7 @@ impl Window {
                 return;
             }
             if let (Some(saving), Asked::Path(path)) = (self.saving.take(), asked) {
-                self.written = Some((saving.job)(path));
+                self.writing.push_back((saving.job)(path));
             }
         }
         self.card_window(ctx);

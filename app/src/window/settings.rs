@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use mambascope_core::generate::Sampling;
+use mambascope_core::trace::DEFAULT_BUDGET;
 use serde::{Deserialize, Serialize};
 
 /// A page of the app.
@@ -128,6 +129,8 @@ pub struct ScopeSettings {
     pub order: ChannelOrder,
     /// Tokens whose records are kept.
     pub window: usize,
+    /// Most MiB the records of a text, or a saved trace, may take.
+    pub budget_mib: u64,
 }
 
 impl Default for ScopeSettings {
@@ -144,7 +147,15 @@ impl Default for ScopeSettings {
             layer: 2,
             order: ChannelOrder::default(),
             window: 1024,
+            budget_mib: DEFAULT_BUDGET >> 20,
         }
+    }
+}
+
+impl ScopeSettings {
+    /// Most bytes the records of a text, or a saved trace, may take.
+    pub fn budget(&self) -> u64 {
+        self.budget_mib.saturating_mul(1 << 20)
     }
 }
 

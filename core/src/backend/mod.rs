@@ -54,7 +54,7 @@ pub trait Session: Send {
         self.prefill(&[id], tap)
     }
 
-    /// Scores after the last token read, `[v]`; zeros before the first.
+    /// Scores after the last token read, `[v]`; zeros before the first, and after a state was set.
     fn logits(&self) -> &[f32];
 
     /// The model it runs.
@@ -66,7 +66,7 @@ pub trait Session: Send {
     /// Bytes of the buffers that hold the state, as allocated.
     fn state_bytes(&self) -> usize;
 
-    /// Continues from a snapshot. The scores are those of the next token read.
+    /// Continues from a snapshot. It holds no scores: there are none until the next token is read.
     ///
     /// # Errors
     /// When the state has another model's sizes.

@@ -123,18 +123,24 @@ struct Weights {
     bytes_on_disk: u64,
 }
 
-/// Reads `model.safetensors`; or the shards of the index; or the file that was picked, when there is neither.
+/// Reads the file that was picked, unless it is a shard of the index; else `model.safetensors`; else the index's shards.
 fn read_all_weights(folder: &Path, picked: Option<&str>) -> Result<Weights, LoadError> {
+    let index = folder.join(INDEX);
+    let index_text = read_text(&index, MAX_INDEX_BYTES)?;
+    let is_shard = |file: &str| {
+        index_text
+            .as_deref()
+            .is_some_and(|text| text.contains(&format!("\"{file}\"")))
+    };
+    if let Some(picked) = picked.filter(|file| !is_shard(file)) {
+        return read_single(&folder.join(picked));
+    }
     let single = folder.join(WEIGHTS);
     if exists(&single)? {
         return read_single(&single);
     }
-    let index = folder.join(INDEX);
-    if let Some(text) = read_text(&index, MAX_INDEX_BYTES)? {
+    if let Some(text) = index_text {
         return read_shards(folder, &text, &display(&index));
-    }
-    if let Some(picked) = picked {
-        return read_single(&folder.join(picked));
     }
     for found in TORCH {
         if exists(&folder.join(found))? {

@@ -10,8 +10,8 @@ use safetensors::{Dtype, SafeTensors};
 use serde_json::{Map, Value};
 use thiserror::Error;
 
-/// The most bytes a header may have, in the `safetensors` crate too.
-const MAX_HEADER_BYTES: u64 = 100_000_000;
+/// The most bytes a header may have: a hundred thousand tensors' worth, and little enough to hold as a tree.
+const MAX_HEADER_BYTES: u64 = 16 << 20;
 const LENGTH_BYTES: usize = 8;
 /// The entry of a header that is no tensor.
 const METADATA: &str = "__metadata__";

@@ -2,7 +2,7 @@
 //!
 //! A [`WatchJob`] says which text (prompt, sampling, how many tokens to write) and what to look at (layer, token); a
 //! [`Watched`] holds what was seen. The job is a plain value and the text a function of it, so a page asks again whenever one of
-//! its controls moves: [`run::Watch`] keeps the session and works only on what is new.
+//! its controls moves: [`Watch`] keeps the session and works only on what is new.
 
 mod recorder;
 mod run;
@@ -15,7 +15,6 @@ pub use run::Watch;
 use crate::generate::{Finish, Sampling};
 use crate::job::ModelRef;
 use crate::model::Config;
-use crate::trace::DEFAULT_BUDGET;
 
 /// Tokens between two kept snapshots of the state; records are dropped by as many.
 pub const BLOCK: usize = 64;
@@ -40,7 +39,7 @@ pub struct WatchJob {
     pub layer: usize,
     /// The token whose state is shown; the last one when absent.
     pub token: Option<usize>,
-    /// Keep at least the last so many tokens' records; the memory is [`WatchJob::record_bytes`].
+    /// Keep at least the last so many tokens' records; the memory is [`WatchJob::bytes_per_token`].
     pub window: usize,
 }
 
@@ -48,15 +47,17 @@ impl WatchJob {
     /// Bytes one token's record takes in a model.
     pub fn bytes_per_token(config: &Config) -> usize {
         let dims = config.mamba;
-        let values = config.n_layers * (2 * dims.d_inner + 2 * dims.d_state + 3);
+        let values = config.n_layers * (2 * dims.d_inner + 2 * dims.d_state);
         let snapshot = config.n_layers * dims.d_inner * (dims.d_state + dims.d_conv);
-        (values + snapshot / BLOCK) * size_of::<f32>() + size_of::<TokenRecord>()
+        let frames = config.n_layers * size_of::<LayerRecord>()
+            + NEXT_TOKENS * size_of::<(u32, f32)>()
+            + size_of::<TokenRecord>();
+        (values + snapshot / BLOCK) * size_of::<f32>() + frames
     }
 
-    /// The window that fits `wanted` tokens and [`DEFAULT_BUDGET`].
-    pub fn affordable_window(config: &Config, wanted: usize) -> usize {
-        let fits =
-            usize::try_from(DEFAULT_BUDGET).unwrap_or(usize::MAX) / Self::bytes_per_token(config);
+    /// The window that fits `wanted` tokens and a budget in bytes; never less than a block, for there must be something to see.
+    pub fn affordable_window(config: &Config, wanted: usize, budget: u64) -> usize {
+        let fits = usize::try_from(budget).unwrap_or(usize::MAX) / Self::bytes_per_token(config);
         wanted.min(fits).max(BLOCK)
     }
 }
@@ -130,6 +131,8 @@ impl Speed {
 /// What was seen of a text so far.
 #[derive(Clone, Debug)]
 pub struct Watched {
+    /// The model it was seen in.
+    pub model: ModelRef,
     /// The whole text: prompt, then what was written.
     pub ids: Arc<[u32]>,
     /// Tokens of the prompt.

@@ -8,7 +8,7 @@ use ndarray::{Array2, ArrayView1, Axis};
 
 use super::recorder::Recorder;
 use super::{BLOCK, Focus, LayerRecord, Speed, TokenRecord, WatchJob, Watched};
-use crate::backend::fast::{Channels, Coefficient, dot, scan_channels};
+use crate::backend::fast::{Channels, Coefficient, dot, run_kernel};
 use crate::backend::{Backend, BackendError, DEFAULT_CHUNK, Session, check_ids};
 use crate::generate::{Finish, Sampler};
 use crate::job::{Answer, Progress};
@@ -71,7 +71,6 @@ impl Watch {
             model,
             backend,
             prompt,
-            write,
             sampling,
             window,
             ..
@@ -84,7 +83,7 @@ impl Watch {
                 &job.sampling,
                 &job.window,
             )
-            && (job.write >= self.written() || job.write >= *write)
+            && job.write >= self.written()
     }
 
     fn written(&self) -> usize {
@@ -196,6 +195,7 @@ impl Watch {
             }
         });
         Watched {
+            model: self.text.model.clone(),
             ids: self.ids.as_slice().into(),
             prompt_len: self.text.prompt.len(),
             first: recorded.start,
@@ -291,6 +291,6 @@ impl Watch {
             c: Coefficient::PerToken(ArrayView1::from(c_n).insert_axis(Axis(0))),
         };
         let mut y = Array2::zeros((1, h_nd.len_of(Axis(1))));
-        scan_channels(&input, h_nd.view_mut(), y.view_mut(), None);
+        run_kernel(input, h_nd.view_mut(), y.view_mut(), None);
     }
 }

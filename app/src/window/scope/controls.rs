@@ -54,7 +54,7 @@ impl ScopePage {
             .desired_rows(3)
             .desired_width(f32::INFINITY)
             .hint_text(hint);
-        // A very long prompt would make every frame lay out all of it.
+        // A very long prompt scrolls instead of pushing everything else away.
         let field = egui::ScrollArea::vertical()
             .id_salt("prompt")
             .max_height(140.0)

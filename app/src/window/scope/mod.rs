@@ -20,6 +20,7 @@ use super::{Request, ScopeSettings, Settings};
 use crate::backends::BackendChoice;
 
 pub use self::model_bar::bytes_text;
+pub(super) use self::model_bar::progress;
 
 /// Prompts that show something, for the embedded model's taste.
 pub const EXAMPLES: [&str; 5] = [
@@ -101,8 +102,26 @@ impl ScopePage {
         self.settled
     }
 
+    /// Stops what runs, so that something else need not wait for it.
+    pub(super) fn halt(&mut self, engine: &Engine) {
+        if self.reply.busy {
+            engine.cancel(WATCH);
+            self.goal = self.written();
+            self.motion = Motion::Halted;
+        }
+    }
+
     /// Starts over with another model.
-    pub(super) fn model_changed(&mut self, model: &Model, settings: &mut ScopeSettings) {
+    pub(super) fn model_changed(
+        &mut self,
+        model: &Model,
+        settings: &mut ScopeSettings,
+        engine: &Engine,
+    ) {
+        engine.forget(WATCH);
+        engine.forget(PROMPT);
+        self.reply = Reply::default();
+        self.prompt_reply = Reply::default();
         settings.layer = settings.layer.min(model.config.n_layers - 1);
         self.watched = None;
         self.goal = 0;
@@ -162,7 +181,9 @@ impl ScopePage {
             let job = self.watch_job(settings, model, ids);
             around.engine.ask(WATCH, Job::Watch(job))
         };
+        // The answer may still be one of the model that was open before.
         if let Some(Answer::Watched(watched)) = &self.reply.answer
+            && Arc::ptr_eq(&watched.model, model)
             && self
                 .watched
                 .as_ref()
@@ -187,7 +208,7 @@ impl ScopePage {
             sampling: settings.sampling,
             layer: settings.layer,
             token: self.selected,
-            window: WatchJob::affordable_window(&model.config, settings.window),
+            window: WatchJob::affordable_window(&model.config, settings.window, settings.budget()),
         }
     }
 
@@ -225,6 +246,8 @@ impl ScopePage {
     fn take_prompt(&mut self, settings: &ScopeSettings, around: &Around<'_>) {
         let typed = self.typed(settings);
         if self.prompt.as_deref() != Some(typed) {
+            // The new prompt would wait behind the old text.
+            around.engine.cancel(WATCH);
             self.prompt = Some(typed.into());
             self.restart();
         }

@@ -43,7 +43,11 @@ impl ScopePage {
 }
 
 /// A bar for a job on its way.
-pub(super) fn progress(ui: &mut Ui, reply: &mambascope_core::engine::Reply, otherwise: &str) {
+pub(in crate::window) fn progress(
+    ui: &mut Ui,
+    reply: &mambascope_core::engine::Reply,
+    otherwise: &str,
+) {
     let (what, share) = match reply.progress {
         Some((what, done, total)) if total > 0 => (
             format!("{what}: {done} of {total}"),

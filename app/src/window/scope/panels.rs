@@ -8,7 +8,6 @@ use egui_plot::{AxisHints, Bar, BarChart, GridMark, HLine, Legend, Line, Plot, P
 use mambascope_core::export::Picture;
 use mambascope_core::job::{Job, ModelRef};
 use mambascope_core::model::Model;
-use mambascope_core::trace::DEFAULT_BUDGET;
 use mambascope_core::trace_file::TraceJob;
 use mambascope_core::watch::Watched;
 use mambascope_lessons::widgets::{
@@ -136,22 +135,7 @@ impl ScopePage {
                 .response
                 .labelled_by(label.id);
             ui.separator();
-            if ui.button("Save trace…").on_hover_text(TRACE_HINT).clicked() {
-                let trace = TraceJob {
-                    model: ModelRef(Arc::clone(model)),
-                    backend: settings.backend.clone(),
-                    ids: Arc::clone(&watched.ids),
-                    layers: (0..model.config.n_layers).collect(),
-                    probes: TraceJob::PROBES.to_vec(),
-                    write: 0,
-                    budget: DEFAULT_BUDGET,
-                };
-                around.requests.push(Request::Save {
-                    name: format!("{}-trace.safetensors", model.name.replace('/', "-")),
-                    ending: "safetensors",
-                    job: Box::new(move |path| Job::SaveTrace { path, trace }),
-                });
-            }
+            trace_menu(ui, settings, watched, model, around);
         });
     }
 
@@ -632,6 +616,51 @@ impl Panel {
         Panel::HalfLife,
         Panel::Surprise,
     ];
+}
+
+/// What of the text to save, and how much memory that may take.
+fn trace_menu(
+    ui: &mut Ui,
+    settings: &mut ScopeSettings,
+    watched: &Watched,
+    model: &Arc<Model>,
+    around: &mut Around<'_>,
+) {
+    let menu = ui.menu_button("Save trace", |ui| {
+        let one = settings.layer.min(model.config.n_layers - 1);
+        let choices = [
+            (
+                "All layers…".to_owned(),
+                (0..model.config.n_layers).collect(),
+            ),
+            (format!("Layer {one} only…"), vec![one]),
+        ];
+        for (title, layers) in choices {
+            if ui.button(title).clicked() {
+                let trace = TraceJob {
+                    model: ModelRef(Arc::clone(model)),
+                    backend: settings.backend.clone(),
+                    ids: Arc::clone(&watched.ids),
+                    layers,
+                    probes: TraceJob::PROBES.to_vec(),
+                    write: 0,
+                    budget: settings.budget(),
+                };
+                around.requests.push(Request::Save {
+                    name: format!("{}-trace.safetensors", model.name.replace('/', "-")),
+                    ending: "safetensors",
+                    job: Box::new(move |path| Job::SaveTrace { path, trace }),
+                });
+            }
+        }
+        ui.separator();
+        ui.horizontal(|ui| {
+            let label = ui.label("Budget");
+            let most = egui::DragValue::new(&mut settings.budget_mib).range(16..=1 << 20);
+            ui.add(most.suffix(" MiB")).labelled_by(label.id);
+        });
+    });
+    menu.response.on_hover_text(TRACE_HINT);
 }
 
 const TRACE_HINT: &str = "Runs the text again and writes ids, logits, and Δ, B, C, states and block outputs of every layer as safetensors.";

@@ -15,7 +15,8 @@ use ndarray::{Array2, Axis};
 
 use self::math::activate_delta;
 pub(crate) use self::math::{dot, mean_decay};
-pub(crate) use self::scan::{Channels, Coefficient, scan_channels};
+use self::scan::scan_channels;
+pub(crate) use self::scan::{Channels, Coefficient, run_kernel};
 use self::session::FastSession;
 use super::{Backend, BackendError, Session};
 use crate::model::Model;
@@ -66,11 +67,6 @@ impl FastBackend {
             },
         })
     }
-
-    /// How many threads it uses.
-    pub fn threads(&self) -> usize {
-        self.threads.count
-    }
 }
 
 impl Backend for FastBackend {
@@ -85,14 +81,12 @@ impl Backend for FastBackend {
     fn scan(&mut self, input: &ScanInput<'_, f32>) -> Result<ScanOutput<f32>, BackendError> {
         input.validate()?;
         let (tokens, d_inner, d_state) = input.dims();
-        let mut delta_ld = input.delta_ld.to_owned();
-        for mut delta_d in delta_ld.rows_mut() {
-            if let Some(bias_d) = input.delta_bias_d {
-                delta_d += &bias_d;
-            }
-            if input.delta_softplus {
-                activate_delta(delta_d.as_slice_mut().unwrap_or_default());
-            }
+        let mut delta_ld = input.delta_ld.as_standard_layout().into_owned();
+        if let Some(bias_d) = input.delta_bias_d {
+            delta_ld += &bias_d;
+        }
+        if input.delta_softplus {
+            delta_ld.as_slice_mut().into_iter().for_each(activate_delta);
         }
         let u_ld = input.u_ld.as_standard_layout();
         let a_nd = input.a_dn.t().as_standard_layout().into_owned();

@@ -10,7 +10,7 @@ use super::math::exp;
 const TILE: usize = 16;
 /// Below this many state updates a second thread costs more than it brings.
 const PARALLEL_FROM: usize = 1 << 16;
-/// Channels a task takes: two lines of memory of f32.
+/// Channels a task takes: four lines of memory of f32.
 const TASK_CHANNELS: usize = 64;
 
 /// B or C as the kernel reads them.
@@ -64,7 +64,7 @@ impl<'a> Channels<'a> {
 }
 
 /// y[l,d] = Σ_n C·h with h ← exp(ΔA)·h + Δ·B·u, from and into `h_nd`; `h_ldn`, where given, takes every state on the way.
-pub(crate) fn scan_channels(
+pub(super) fn scan_channels(
     input: &Channels<'_>,
     mut h_nd: ArrayViewMut2<'_, f32>,
     mut y_ld: ArrayViewMut2<'_, f32>,
@@ -101,7 +101,8 @@ pub(crate) fn scan_channels(
     }
 }
 
-fn run_kernel<'o>(
+/// [`scan_channels`] on the caller's own thread.
+pub(crate) fn run_kernel<'o>(
     input: Channels<'_>,
     h_nd: ArrayViewMut2<'o, f32>,
     y_ld: ArrayViewMut2<'o, f32>,

@@ -128,6 +128,7 @@ impl Session for FastSession {
         state.check(&self.model.config)?;
         let d_inner = self.model.config.mamba.d_inner;
         self.position = state.position;
+        self.logits_v.fill(0.0);
         for (block, layer) in self.blocks.iter_mut().zip(&state.layers) {
             for ((d, k), value) in layer.conv_dk.indexed_iter() {
                 block.window_kd[k * d_inner + d] = *value;

@@ -142,6 +142,7 @@ impl<T: Real> Session for NaiveSession<T> {
     fn set_state(&mut self, state: &State) -> Result<(), BackendError> {
         state.check(&self.model.config)?;
         self.position = state.position;
+        self.logits_v.fill(0.0);
         for (mine, given) in self.layers.iter_mut().zip(&state.layers) {
             mine.conv_dk = given.conv_dk.mapv(T::of);
             mine.ssm_dn = given.ssm_dn.mapv(T::of);
