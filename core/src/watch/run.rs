@@ -106,11 +106,19 @@ impl Watch {
         }
         let mut last_partial = Instant::now();
         while self.finish.is_none() && self.advance(job.write)? {
-            let total = job.prompt.len();
-            let mut flow = progress(Progress::Count {
-                what: "reading the prompt",
-                done: self.read.min(total),
-                total,
+            let prompt_len = job.prompt.len();
+            let mut flow = progress(if self.written() == 0 {
+                Progress::Count {
+                    what: "reading the prompt",
+                    done: self.read.min(prompt_len),
+                    total: prompt_len,
+                }
+            } else {
+                Progress::Count {
+                    what: "writing",
+                    done: self.written(),
+                    total: job.write,
+                }
             });
             if last_partial.elapsed() >= PARTIAL_EVERY {
                 let partial = Answer::Watched(Arc::new(self.look(job)));

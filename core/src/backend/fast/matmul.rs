@@ -21,6 +21,17 @@ pub(super) struct Rows<'a> {
     pub(super) stride: usize,
 }
 
+impl<'a> Rows<'a> {
+    /// Rows that lie one behind the other.
+    pub(super) fn whole(data: &'a [f32], width: usize) -> Self {
+        Self {
+            data,
+            width,
+            stride: width,
+        }
+    }
+}
+
 /// `y [l, o] = x [l, i] · Wᵀ`, `W` stored `[o, i]`; then the bias `[o]` is added.
 pub(super) fn linear(
     y: &mut [f32],

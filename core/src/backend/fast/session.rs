@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use ndarray::{Array2, ArrayView2, ArrayViewD, ArrayViewMut2, ArrayViewMut3, s};
+use ndarray::{Array2, Array3, ArrayView2, ArrayViewD, ArrayViewMut2, s};
 use rayon::prelude::*;
 
 use super::Threads;
@@ -10,7 +10,7 @@ use super::math::{activate_delta, dot, gate, multiply_add, silu_in_place};
 use super::matmul::{Rows, linear};
 use super::scan::{Channels, Coefficient, scan_channels};
 use crate::backend::{BackendError, Session, check_ids};
-use crate::model::{Layer, MambaDims, Model};
+use crate::model::{Layer, MambaDims, MambaMixer, Model};
 use crate::state::{LayerState, State};
 use crate::tensor::Tensor;
 use crate::trace::{Probe, Site, Tap};
@@ -237,11 +237,7 @@ impl Pass<'_> {
             logits_lv.resize(tokens * vocab, 0.0);
             linear(
                 logits_lv,
-                Rows {
-                    data: hidden,
-                    width,
-                    stride: width,
-                },
+                Rows::whole(hidden, width),
                 head_ve,
                 None,
                 self.threads,
@@ -257,11 +253,7 @@ impl Pass<'_> {
             let last = &hidden[(tokens - 1) * width..];
             linear(
                 logits_v,
-                Rows {
-                    data: last,
-                    width,
-                    stride: width,
-                },
+                Rows::whole(last, width),
                 head_ve,
                 None,
                 self.threads,
@@ -271,31 +263,26 @@ impl Pass<'_> {
 
     /// `out_le` = mixer(`norm_le`), moving the block's state forward. The steps are numbered as in the naive backend.
     fn mixer(&mut self, i: usize, layer: &Layer, block: &mut Block) {
-        let dims = self.model.config.mamba;
-        let (tokens, width, d, n, r) = (
-            self.tokens,
-            self.model.config.d_model,
-            dims.d_inner,
-            dims.d_state,
-            dims.dt_rank,
-        );
-        let weights = &layer.mixer;
-        let scratch = &mut *self.scratch;
-        let tap = &mut *self.tap;
+        self.project_in(i, &layer.mixer, block);
+        self.convolve(i, &layer.mixer, block);
+        self.select(i, &layer.mixer);
+        self.scan(i, &layer.mixer, block);
+        self.project_out(i, &layer.mixer);
+    }
 
-        // 1. x and z; x goes behind the convolution's window
-        let normed = Rows {
-            data: &scratch.norm_le,
-            width,
-            stride: width,
-        };
+    /// 1. x and z; x goes behind the convolution's window.
+    fn project_in(&mut self, i: usize, weights: &MambaMixer, block: &Block) {
+        let (width, d) = (self.model.config.d_model, self.model.config.mamba.d_inner);
+        let shape = [self.tokens, d];
+        let scratch = &mut *self.scratch;
+        let normed = Rows::whole(&scratch.norm_le, width);
         let (in_x, in_z) = weights.in_proj.as_f32().split_at(d * width);
         let bias = weights
             .in_proj_bias
             .as_ref()
             .map(|bias| bias.as_f32().split_at(d));
-        scratch.padded_ld[..dims.d_conv * d].copy_from_slice(&block.window_kd);
-        let x_ld = &mut scratch.padded_ld[dims.d_conv * d..];
+        let (window, x_ld) = scratch.padded_ld.split_at_mut(block.window_kd.len());
+        window.copy_from_slice(&block.window_kd);
         linear(x_ld, normed, in_x, bias.map(|(x, _)| x), self.threads);
         linear(
             &mut scratch.z_ld,
@@ -304,39 +291,43 @@ impl Pass<'_> {
             bias.map(|(_, z)| z),
             self.threads,
         );
-        record(tap, Site::layer(i, Probe::X), x_ld, &[tokens, d]);
-        record(
-            tap,
-            Site::layer(i, Probe::Gate),
-            &scratch.z_ld,
-            &[tokens, d],
-        );
+        record(self.tap, Site::layer(i, Probe::X), x_ld, &shape);
+        record(self.tap, Site::layer(i, Probe::Gate), &scratch.z_ld, &shape);
+    }
 
-        // 2. u = SiLU(conv(x))
-        let conv_bias = weights.conv_bias.as_ref().map(Tensor::as_f32);
+    /// 2. u = SiLU(conv(x)); the window moves behind the last token.
+    fn convolve(&mut self, i: usize, weights: &MambaMixer, block: &mut Block) {
+        let d = self.model.config.mamba.d_inner;
+        let scratch = &mut *self.scratch;
+        let bias = weights.conv_bias.as_ref().map(Tensor::as_f32);
         convolve(
             &mut scratch.u_ld,
             &scratch.padded_ld,
             &block.conv_kd,
-            conv_bias,
+            bias,
             d,
         );
         block
             .window_kd
-            .copy_from_slice(&scratch.padded_ld[tokens * d..]);
+            .copy_from_slice(&scratch.padded_ld[self.tokens * d..]);
         record(
-            tap,
+            self.tap,
             Site::layer(i, Probe::ConvOut),
             &scratch.u_ld,
-            &[tokens, d],
+            &[self.tokens, d],
         );
+    }
 
-        // 3. dt, B, C
-        let u = Rows {
-            data: &scratch.u_ld,
-            width: d,
-            stride: d,
-        };
+    /// 3. dt, B and C; 4. Δ = softplus(dt · W_dtᵀ + b_dt).
+    fn select(&mut self, i: usize, weights: &MambaMixer) {
+        let MambaDims {
+            d_inner: d,
+            d_state: n,
+            dt_rank: r,
+            ..
+        } = self.model.config.mamba;
+        let (tokens, scratch) = (self.tokens, &mut *self.scratch);
+        let u = Rows::whole(&scratch.u_ld, d);
         linear(
             &mut scratch.projected,
             u,
@@ -345,91 +336,102 @@ impl Pass<'_> {
             self.threads,
         );
         let projected = view(&scratch.projected, tokens, r + 2 * n);
-        let (b_ln, c_ln) = (
-            projected.slice_move(s![.., r..r + n]),
-            projected.slice_move(s![.., r + n..]),
-        );
         for (probe, columns) in [
-            (Probe::DtLow, projected.slice_move(s![.., ..r])),
-            (Probe::B, b_ln),
-            (Probe::C, c_ln),
+            (Probe::DtLow, 0..r),
+            (Probe::B, r..r + n),
+            (Probe::C, r + n..r + 2 * n),
         ] {
-            if tap.wants(Site::layer(i, probe)) {
-                tap.record(Site::layer(i, probe), columns.into_dyn());
+            if self.tap.wants(Site::layer(i, probe)) {
+                self.tap.record(
+                    Site::layer(i, probe),
+                    projected.slice(s![.., columns]).into_dyn(),
+                );
             }
         }
-
-        // 4. Δ = softplus(dt · W_dtᵀ + b_dt)
         let dt = Rows {
             data: &scratch.projected,
             width: r,
             stride: r + 2 * n,
         };
-        let dt_bias = Some(weights.dt_bias.as_f32());
+        let bias = Some(weights.dt_bias.as_f32());
         linear(
             &mut scratch.delta_ld,
             dt,
             weights.dt_proj.as_f32(),
-            dt_bias,
+            bias,
             self.threads,
         );
         each_row(&mut scratch.delta_ld, d, activate_delta);
         record(
-            tap,
+            self.tap,
             Site::layer(i, Probe::Delta),
             &scratch.delta_ld,
             &[tokens, d],
         );
+    }
 
-        // 5. to 7. the scan, then the skip
+    /// 5. to 7. the scan and the skip; 8. the gate.
+    fn scan(&mut self, i: usize, weights: &MambaMixer, block: &mut Block) {
+        let MambaDims {
+            d_inner: d,
+            d_state: n,
+            dt_rank: r,
+            ..
+        } = self.model.config.mamba;
+        let (tokens, scratch) = (self.tokens, &mut *self.scratch);
+        let projected = view(&scratch.projected, tokens, r + 2 * n);
         let input = Channels {
             u_ld: view(&scratch.u_ld, tokens, d),
             delta_ld: view(&scratch.delta_ld, tokens, d),
             a_nd: block.a_nd.view(),
-            b: Coefficient::PerToken(b_ln),
-            c: Coefficient::PerToken(c_ln),
+            b: Coefficient::PerToken(projected.slice_move(s![.., r..r + n])),
+            c: Coefficient::PerToken(projected.slice_move(s![.., r + n..])),
         };
-        let mut h_ldn = if tap.wants(Site::layer(i, Probe::H)) {
-            vec![0.0; tokens * d * n]
-        } else {
-            Vec::new()
-        };
-        let record_h = ArrayViewMut3::from_shape((tokens, d, n), &mut h_ldn).ok();
         let y_ld = &mut scratch.y_ld;
+        let site = Site::layer(i, Probe::H);
+        let mut h_ldn = self.tap.wants(site).then(|| Array3::zeros((tokens, d, n)));
+        let record_h = h_ldn.as_mut().map(|h_ldn| h_ldn.view_mut());
         scan_channels(
             &input,
             block.h_nd.view_mut(),
             view_mut(y_ld, tokens, d),
             record_h,
         );
-        record(tap, Site::layer(i, Probe::H), &h_ldn, &[tokens, d, n]);
+        if let Some(h_ldn) = h_ldn {
+            self.tap.record(site, h_ldn.view().into_dyn());
+        }
         let d_skip = weights.d_skip.as_f32();
         for (y_d, u_d) in y_ld.chunks_exact_mut(d).zip(scratch.u_ld.chunks_exact(d)) {
             multiply_add(y_d, u_d, d_skip);
         }
-        record(tap, Site::layer(i, Probe::ScanOut), y_ld, &[tokens, d]);
-
-        // 8. the gate, 9. out_proj
+        record(self.tap, Site::layer(i, Probe::ScanOut), y_ld, &[tokens, d]);
         gate(y_ld, &scratch.z_ld);
-        record(tap, Site::layer(i, Probe::GatedOut), y_ld, &[tokens, d]);
-        let gated = Rows {
-            data: y_ld,
-            width: d,
-            stride: d,
-        };
-        let out_bias = weights.out_proj_bias.as_ref().map(Tensor::as_f32);
+        record(
+            self.tap,
+            Site::layer(i, Probe::GatedOut),
+            y_ld,
+            &[tokens, d],
+        );
+    }
+
+    /// 9. out_proj.
+    fn project_out(&mut self, i: usize, weights: &MambaMixer) {
+        let (width, d) = (self.model.config.d_model, self.model.config.mamba.d_inner);
+        let scratch = &mut *self.scratch;
+        let gated = Rows::whole(&scratch.y_ld, d);
+        let bias = weights.out_proj_bias.as_ref().map(Tensor::as_f32);
         linear(
             &mut scratch.out_le,
             gated,
             weights.out_proj.as_f32(),
-            out_bias,
+            bias,
             self.threads,
         );
         record(
-            tap,
+            self.tap,
             Site::layer(i, Probe::MixerOutput),
             &scratch.out_le,
-            &[tokens, width],
+            &[self.tokens, width],
         );
     }
 }
