@@ -7,7 +7,7 @@ use std::sync::Arc;
 use thiserror::Error;
 
 use crate::backend::{Backend, BackendError};
-use crate::checkpoint::{self, LoadError};
+use crate::checkpoint::{self, EMBEDDED, Embedded, LoadError};
 use crate::export::{ExportError, Picture, write_file};
 use crate::model::Model;
 use crate::trace::TraceError;
@@ -34,8 +34,8 @@ impl Deref for ModelRef {
 /// All inputs of a computation. Equal jobs have equal answers, unless one was stopped on the way.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Job {
-    /// Load the model compiled into the program.
-    LoadEmbedded,
+    /// Load a model compiled into the program, by its name.
+    LoadEmbedded(&'static str),
     /// Load a folder, or the folder of a file.
     Load(PathBuf),
     /// Read and write a text, and look at it.
@@ -189,7 +189,10 @@ impl Workshop {
         progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
     ) -> Result<Answer, JobError> {
         match job {
-            Job::LoadEmbedded => Ok(Answer::Model(Arc::new(checkpoint::embedded()?))),
+            Job::LoadEmbedded(name) => {
+                let embedded = Embedded::named(name).unwrap_or(&EMBEDDED[0]);
+                Ok(Answer::Model(Arc::new(embedded.load()?)))
+            }
             Job::Load(path) => {
                 let report = std::cell::RefCell::new(progress);
                 let share = |part: f32| {

@@ -13,24 +13,29 @@
 //! | `e` | model width (the residual stream) | `k` | tap of the short convolution |
 //! | `d` | inner channel, `d_inner` = `expand` · width | `v` | vocabulary entry |
 //! | `n` | slot of the state | `h`, `p`, `g` | head, head width, group |
+//! | `w` | channel of Mamba-2's convolution: x, B, C | `q`, `m` | query head, token it looks at |
+//! | `x` | expert | | |
 //!
 //! | name | meaning |
 //! |---|---|
 //! | `u` | input of the scan: SiLU of the convolution's output, `[l, d]` |
 //! | `delta` | Δ, step size after bias and softplus, `[l, d]` |
-//! | `a` | A = −exp(`A_log`), `[d, n]`, always below zero |
-//! | `b`, `c` | B (how to write) and C (how to read), `[l, n]` |
-//! | `h` | hidden state, `[d, n]` |
+//! | `a` | A = −exp(`A_log`), `[d, n]`, always below zero; `[h]` in Mamba-2 |
+//! | `b`, `c` | B (how to write) and C (how to read), `[l, n]`; `[l, g, n]` in Mamba-2 |
+//! | `h` | hidden state, `[d, n]`; in Mamba-2 `[h, p, n]`, which is the same with d = h · p |
 //! | `y` | output of the scan, `[l, d]` |
 //! | `z` | gate, `[l, d]` |
 
 pub mod backend;
 pub mod checkpoint;
+pub mod discretize;
 pub mod engine;
 pub mod export;
 pub mod generate;
+pub mod hippo;
 pub mod job;
 pub mod model;
+pub mod s4;
 pub mod scan;
 pub mod state;
 pub mod tensor;

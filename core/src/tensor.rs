@@ -138,6 +138,17 @@ impl Tensor {
         Self::new(shape, Dtype::F32, Bytes::Owned(bytes), range)
     }
 
+    /// Stands for a tensor that is not there while the rest of a checkpoint is looked through; never part of a model.
+    pub fn placeholder() -> Self {
+        Self {
+            shape: vec![0],
+            dtype: Dtype::F32,
+            bytes: Bytes::Static(&[]),
+            range: 0..0,
+            widened: OnceLock::new(),
+        }
+    }
+
     /// Axis lengths, outermost first.
     pub fn shape(&self) -> &[usize] {
         &self.shape

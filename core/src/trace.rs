@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use ndarray::{ArrayD, ArrayViewD, Axis, IxDyn, Slice};
 use thiserror::Error;
 
-use crate::model::Config;
+use crate::model::{BlockDims, Config, FeedForwardDims, MixerDims};
 
 /// A stage of the model whose value can be recorded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -34,8 +34,12 @@ pub enum Probe {
     ScanOut,
     /// The scan's output times SiLU(z).
     GatedOut,
-    /// out_proj: what the block adds to the residual stream.
+    /// Softmax attention: how much each query head takes from each token so far.
+    Attention,
+    /// out_proj: what the mixer adds to the residual stream.
     MixerOutput,
+    /// Scores of the experts, before softmax.
+    RouterLogits,
     /// The residual stream after the block.
     BlockOutput,
     /// The residual stream after the last norm.
@@ -46,7 +50,7 @@ pub enum Probe {
 
 impl Probe {
     /// All probes, in the order a forward pass reaches them.
-    pub const ALL: [Probe; 16] = [
+    pub const ALL: [Probe; 18] = [
         Probe::Embedded,
         Probe::NormOut,
         Probe::X,
@@ -59,7 +63,9 @@ impl Probe {
         Probe::H,
         Probe::ScanOut,
         Probe::GatedOut,
+        Probe::Attention,
         Probe::MixerOutput,
+        Probe::RouterLogits,
         Probe::BlockOutput,
         Probe::FinalHidden,
         Probe::Logits,
@@ -80,50 +86,92 @@ impl Probe {
             Probe::H => "h",
             Probe::ScanOut => "scan_out",
             Probe::GatedOut => "gated_out",
+            Probe::Attention => "attention",
             Probe::MixerOutput => "mixer_output",
+            Probe::RouterLogits => "router_logits",
             Probe::BlockOutput => "block_output",
             Probe::FinalHidden => "final_hidden",
             Probe::Logits => "logits",
         }
     }
 
-    /// Letters of its axes (the crate's glossary); the first is always the token.
-    pub fn axes(self) -> &'static str {
+    /// Letters of its axes (the crate's glossary) in a block, or in the model as a whole; the first is always the token.
+    /// `None` where there is no such value: attention has no Δ.
+    pub fn axes(self, block: Option<&BlockDims>) -> Option<&'static str> {
+        let Some(block) = block else {
+            return match self {
+                Probe::Embedded | Probe::FinalHidden => Some("le"),
+                Probe::Logits => Some("lv"),
+                _ => None,
+            };
+        };
         match self {
-            Probe::Embedded
-            | Probe::NormOut
-            | Probe::MixerOutput
-            | Probe::BlockOutput
-            | Probe::FinalHidden => "le",
+            Probe::Embedded | Probe::FinalHidden | Probe::Logits => None,
+            Probe::NormOut | Probe::MixerOutput | Probe::BlockOutput => Some("le"),
+            Probe::RouterLogits => {
+                matches!(block.feed_forward, Some(FeedForwardDims::Experts { .. })).then_some("lx")
+            }
+            _ => match block.mixer {
+                MixerDims::Mamba(_) => self.axes_in_mamba(),
+                MixerDims::Mamba2(_) => self.axes_in_mamba2(),
+                MixerDims::Attention(_) => (self == Probe::Attention).then_some("lqm"),
+            },
+        }
+    }
+
+    fn axes_in_mamba(self) -> Option<&'static str> {
+        match self {
             Probe::X
             | Probe::Gate
             | Probe::ConvOut
             | Probe::Delta
             | Probe::ScanOut
-            | Probe::GatedOut => "ld",
-            Probe::DtLow => "lr",
-            Probe::B | Probe::C => "ln",
-            Probe::H => "ldn",
-            Probe::Logits => "lv",
+            | Probe::GatedOut => Some("ld"),
+            Probe::DtLow => Some("lr"),
+            Probe::B | Probe::C => Some("ln"),
+            Probe::H => Some("ldn"),
+            _ => None,
         }
     }
 
-    /// Whether every block has one, or the model only one.
+    fn axes_in_mamba2(self) -> Option<&'static str> {
+        match self {
+            Probe::Gate | Probe::ScanOut | Probe::GatedOut => Some("ld"),
+            Probe::X | Probe::ConvOut => Some("lw"),
+            Probe::Delta => Some("lh"),
+            Probe::B | Probe::C => Some("lgn"),
+            Probe::H => Some("lhpn"),
+            _ => None,
+        }
+    }
+
+    /// Whether blocks have it, or the model as a whole.
     pub fn is_per_layer(self) -> bool {
         !matches!(self, Probe::Embedded | Probe::FinalHidden | Probe::Logits)
     }
+}
 
-    /// Axis lengths for `tokens` tokens.
-    pub fn shape(self, config: &Config, tokens: usize) -> Vec<usize> {
-        let length = |axis| match axis {
-            'l' => tokens,
-            'e' => config.d_model,
-            'd' => config.mamba.d_inner,
-            'n' => config.mamba.d_state,
-            'r' => config.mamba.dt_rank,
-            _ => config.vocab_size,
-        };
-        self.axes().chars().map(length).collect()
+/// Length of an axis of a block (or of the model) for `tokens` tokens.
+fn axis_length(axis: char, config: &Config, block: Option<&BlockDims>, tokens: usize) -> usize {
+    match (axis, block.map(|block| block.mixer)) {
+        ('l' | 'm', _) => tokens,
+        ('e', _) => config.d_model,
+        ('v', _) => config.vocab_size,
+        ('x', _) => match block.and_then(|block| block.feed_forward) {
+            Some(FeedForwardDims::Experts { count, .. }) => count,
+            _ => 0,
+        },
+        ('d', Some(MixerDims::Mamba(dims))) => dims.d_inner,
+        ('n', Some(MixerDims::Mamba(dims))) => dims.d_state,
+        ('r', Some(MixerDims::Mamba(dims))) => dims.dt_rank,
+        ('d', Some(MixerDims::Mamba2(dims))) => dims.d_inner(),
+        ('n', Some(MixerDims::Mamba2(dims))) => dims.d_state,
+        ('h', Some(MixerDims::Mamba2(dims))) => dims.heads,
+        ('p', Some(MixerDims::Mamba2(dims))) => dims.head_dim,
+        ('g', Some(MixerDims::Mamba2(dims))) => dims.groups,
+        ('w', Some(MixerDims::Mamba2(dims))) => dims.conv_channels(),
+        ('q', Some(MixerDims::Attention(dims))) => dims.heads,
+        _ => 0,
     }
 }
 
@@ -150,6 +198,24 @@ impl Site {
         Self { layer: None, probe }
     }
 
+    /// Letters of the axes; `None` where the model has no such value.
+    pub fn axes(self, config: &Config) -> Option<&'static str> {
+        match self.layer {
+            Some(layer) => self.probe.axes(Some(config.blocks.get(layer)?)),
+            None => self.probe.axes(None),
+        }
+    }
+
+    /// Axis lengths for `tokens` tokens, read from the first on.
+    pub fn shape(self, config: &Config, tokens: usize) -> Option<Vec<usize>> {
+        let block = self.layer.and_then(|layer| config.blocks.get(layer));
+        let axes = self.axes(config)?.chars();
+        Some(
+            axes.map(|axis| axis_length(axis, config, block, tokens))
+                .collect(),
+        )
+    }
+
     /// Name in a saved trace: `layers.3.delta`, `logits`.
     pub fn name(self) -> String {
         match self.layer {
@@ -163,7 +229,8 @@ impl Site {
 pub trait Tap: Send {
     /// Whether the value of this site is to be recorded.
     fn wants(&self, site: Site) -> bool;
-    /// Takes the value for the tokens of one chunk; the axes are [`Probe::axes`].
+    /// Takes the value for the tokens of one chunk; the axes are [`Probe::axes`]. Attention's last axis is as long as the
+    /// text so far.
     fn record(&mut self, site: Site, value: ArrayViewD<'_, f32>);
 }
 
@@ -206,6 +273,16 @@ pub enum TraceError {
         /// Bytes allowed.
         budget: u64,
     },
+    /// A stage that none of the layers has.
+    #[error(
+        "there is no {probe} in this model's layers {layers:?}: choose other probes or other layers"
+    )]
+    NoSuchProbe {
+        /// Name of the stage asked for.
+        probe: &'static str,
+        /// The layers asked for.
+        layers: Vec<usize>,
+    },
     /// A layer the model does not have.
     #[error("there is no layer {layer}: this model has layers 0 to {last}", last = layers.saturating_sub(1))]
     NoSuchLayer {
@@ -217,8 +294,8 @@ pub enum TraceError {
 }
 
 impl TracePlan {
-    /// The places to record; a layer or probe named twice is recorded once.
-    pub fn sites(&self) -> BTreeSet<Site> {
+    /// The places to record that the model has; a layer or probe named twice is recorded once.
+    pub fn sites(&self, config: &Config) -> BTreeSet<Site> {
         let of_model = self
             .probes
             .iter()
@@ -230,19 +307,33 @@ impl TracePlan {
                 .filter(|p| p.is_per_layer())
                 .map(move |&p| Site::layer(layer, p))
         });
-        of_model.chain(of_layers).collect()
+        let all = of_model.chain(of_layers);
+        all.filter(|site| site.axes(config).is_some()).collect()
     }
 
     /// Bytes the record will take.
     pub fn bytes(&self, config: &Config) -> u128 {
         let elements = |site: &Site| {
-            site.probe
-                .shape(config, self.tokens)
-                .iter()
-                .map(|&n| n as u128)
-                .product::<u128>()
+            let shape = site.shape(config, self.tokens).unwrap_or_default();
+            shape.iter().map(|&n| n as u128).product::<u128>()
         };
-        self.sites().iter().map(elements).sum::<u128>() * size_of::<f32>() as u128
+        self.sites(config).iter().map(elements).sum::<u128>() * size_of::<f32>() as u128
+    }
+
+    /// Whether every stage asked for by name is there to record.
+    ///
+    /// # Errors
+    /// Names the first that no chosen layer has.
+    pub fn check_each_probe(&self, config: &Config) -> Result<(), TraceError> {
+        let sites = self.sites(config);
+        let absent = |probe: &&Probe| sites.iter().all(|site| site.probe != **probe);
+        match self.probes.iter().find(absent) {
+            None => Ok(()),
+            Some(probe) => Err(TraceError::NoSuchProbe {
+                probe: probe.name(),
+                layers: self.layers.clone(),
+            }),
+        }
     }
 
     /// Checks layers and budget.
@@ -250,11 +341,9 @@ impl TracePlan {
     /// # Errors
     /// When a layer does not exist, or the record would be over the budget.
     pub fn check(&self, config: &Config) -> Result<(), TraceError> {
-        if let Some(&layer) = self.layers.iter().find(|&&layer| layer >= config.n_layers) {
-            return Err(TraceError::NoSuchLayer {
-                layer,
-                layers: config.n_layers,
-            });
+        let layers = config.n_layers();
+        if let Some(&layer) = self.layers.iter().find(|&&layer| layer >= layers) {
+            return Err(TraceError::NoSuchLayer { layer, layers });
         }
         let bytes = self.bytes(config);
         if bytes > u128::from(self.budget) {
@@ -299,14 +388,16 @@ impl TraceTap {
     pub fn new(plan: &TracePlan, config: &Config) -> Result<Self, TraceError> {
         plan.check(config)?;
         let allocate = |site: Site| {
-            (
-                site,
-                ArrayD::zeros(IxDyn(&site.probe.shape(config, plan.tokens))),
-            )
+            let shape = site.shape(config, plan.tokens)?;
+            Some((site, ArrayD::zeros(IxDyn(&shape))))
         };
         Ok(Self {
             trace: Trace {
-                values: plan.sites().into_iter().map(allocate).collect(),
+                values: plan
+                    .sites(config)
+                    .into_iter()
+                    .filter_map(allocate)
+                    .collect(),
             },
             filled: BTreeMap::new(),
         })
@@ -336,9 +427,15 @@ impl Tap for TraceTap {
         let start = self.filled.entry(site).or_default();
         let end = (*start + value.len_of(Axis(0))).min(whole.len_of(Axis(0)));
         let rows = Slice::from(..end - *start);
-        whole
-            .slice_axis_mut(Axis(0), Slice::from(*start..end))
-            .assign(&value.slice_axis(Axis(0), rows));
+        let mut value = value.slice_axis_move(Axis(0), rows);
+        let mut target = whole.slice_axis_mut(Axis(0), Slice::from(*start..end));
+        if site.probe == Probe::Attention {
+            // The text so far is shorter than the whole: what is to come has no weight.
+            let seen = Slice::from(..value.len_of(Axis(2)).min(target.len_of(Axis(2))));
+            value = value.slice_axis_move(Axis(2), seen);
+            target = target.slice_axis_move(Axis(2), seen);
+        }
+        target.assign(&value);
         *start = end;
     }
 }

@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 
-use ndarray::ArrayD;
+use ndarray::{Array2, Array3, ArrayD};
 use safetensors::SafeTensorError;
 use safetensors::tensor::{Dtype, Metadata, TensorInfo};
 
@@ -14,6 +14,8 @@ use crate::backend::{Backend, BackendError, DEFAULT_CHUNK, prefill_in_chunks};
 use crate::export::{ExportError, write_file};
 use crate::generate::{Sampling, generate};
 use crate::job::{JobError, ModelRef, Progress};
+use crate::model::MixerDims;
+use crate::state::LayerState;
 use crate::trace::{Probe, TracePlan, TraceTap};
 
 /// What to run, and what of it to keep.
@@ -37,10 +39,11 @@ pub struct TraceJob {
 
 impl TraceJob {
     /// The stages a trace file holds unless others are asked for.
-    pub const PROBES: [Probe; 5] = [
+    pub const PROBES: [Probe; 6] = [
         Probe::Delta,
         Probe::B,
         Probe::C,
+        Probe::RouterLogits,
         Probe::BlockOutput,
         Probe::Logits,
     ];
@@ -105,12 +108,9 @@ impl TraceFile {
                 .map(|(site, value)| (site.name(), Array::Floats(value))),
         );
         for &i in &job.layers.iter().copied().collect::<BTreeSet<_>>() {
-            let layer = &state.layers[i];
-            for (name, value) in [("ssm_state", &layer.ssm_dn), ("conv_state", &layer.conv_dk)] {
-                arrays.push((
-                    format!("layers.{i}.{name}"),
-                    Array::Floats(value.clone().into_dyn()),
-                ));
+            let mixer = job.model.config.blocks[i].mixer;
+            for (name, value) in state_arrays(&state.layers[i], &mixer) {
+                arrays.push((format!("layers.{i}.{name}"), Array::Floats(value)));
             }
         }
         if job.write > 0 {
@@ -141,7 +141,9 @@ impl TraceFile {
                     .into());
                 }
                 if written < job.write {
-                    session.step(ids[ids.len() - 1], &mut ())?;
+                    // Read as a text that is given, not as one being written: the record of a model with limits of Δ is then
+                    // that of the whole text read at once.
+                    session.prefill(&ids[ids.len() - 1..], &mut ())?;
                 }
             }
             // Beside the other ids: eight-byte numbers before four-byte ones keeps each at a multiple of its size.
@@ -190,6 +192,39 @@ impl TraceFile {
             (name.clone(), info)
         });
         Metadata::new(None, entries.collect())
+    }
+}
+
+/// What a layer remembers, under the names and in the shapes of the references: `ssm_state` `[d, n]` or `[h, p, n]` and
+/// `conv_state` `[channels, k]`; `k_cache` and `v_cache` `[kv_heads, tokens, head_dim]`.
+fn state_arrays(state: &LayerState, mixer: &MixerDims) -> Vec<(&'static str, ArrayD<f32>)> {
+    match state {
+        LayerState::Recurrent(state) => {
+            let ssm = state.ssm_dn.clone().into_dyn();
+            let ssm = match mixer {
+                MixerDims::Mamba2(dims) => {
+                    let shape = vec![dims.heads, dims.head_dim, dims.d_state];
+                    ssm.clone().into_shape_with_order(shape).unwrap_or(ssm)
+                }
+                MixerDims::Mamba(_) | MixerDims::Attention(_) => ssm,
+            };
+            vec![
+                ("ssm_state", ssm),
+                ("conv_state", state.conv_dk.clone().into_dyn()),
+            ]
+        }
+        LayerState::Attention(cache) => {
+            let heads = mixer.attention().map_or(1, |dims| dims.kv_heads);
+            let by_head = |rows: &Array2<f32>| {
+                let width = rows.ncols() / heads;
+                let entry = |(head, token, i)| rows[[token, head * width + i]];
+                Array3::from_shape_fn((heads, rows.nrows(), width), entry).into_dyn()
+            };
+            vec![
+                ("k_cache", by_head(&cache.keys)),
+                ("v_cache", by_head(&cache.values)),
+            ]
+        }
     }
 }
 

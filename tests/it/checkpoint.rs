@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use mambascope_core::checkpoint::{LoadError, embedded, load};
-use mambascope_core::model::{MambaDims, Model, Source};
+use mambascope_core::model::{MambaDims, MambaMixer, Mixer, MixerDims, Model, Source};
 use mambascope_core::tensor::Dtype;
 use serde_json::json;
 
@@ -13,6 +13,13 @@ use crate::tiny::{Tiny, assert_says, fixture, weights_of};
 
 fn open(path: &Path) -> Result<Model, LoadError> {
     load(path, &|_| {})
+}
+
+fn mamba(model: &Model, layer: usize) -> &MambaMixer {
+    match &model.layers[layer].mixer {
+        Mixer::Mamba(mixer) => mixer,
+        other => panic!("{other:?}"),
+    }
 }
 
 // What loads.
@@ -29,16 +36,17 @@ fn fixtures_load_with_their_sizes() {
         dt_rank: 2,
         proj_bias: false,
         conv_bias: true,
+        inner_norm: None,
     };
     assert_eq!(
         (
             tiny.config.vocab_size,
             tiny.config.d_model,
-            tiny.config.mamba
+            tiny.config.blocks[0].mixer
         ),
-        (96, 32, dims)
+        (96, 32, MixerDims::Mamba(dims))
     );
-    assert_eq!(tiny.layers.len(), tiny.config.n_layers);
+    assert_eq!(tiny.layers.len(), tiny.config.n_layers());
     assert!(tiny.head.is_none() && tiny.tokenizer.is_none() && tiny.card.is_none());
     assert_eq!(
         tiny.warnings,
@@ -55,22 +63,20 @@ fn fixtures_load_with_their_sizes() {
         dt_rank: 5,
         proj_bias: true,
         conv_bias: false,
+        inner_norm: None,
     };
     assert_eq!(
         (
             odd.config.vocab_size,
             odd.config.d_model,
-            odd.config.n_layers
+            odd.config.n_layers()
         ),
         (67, 48, 3)
     );
-    assert_eq!(odd.config.mamba, dims);
+    assert_eq!(odd.config.blocks[1].mixer, MixerDims::Mamba(dims));
     assert!(odd.head.is_some());
-    assert_eq!(
-        odd.layers[2].mixer.in_proj_bias.as_ref().unwrap().shape(),
-        [192]
-    );
-    assert!(odd.layers[2].mixer.conv_bias.is_none());
+    assert_eq!(mamba(&odd, 2).in_proj_bias.as_ref().unwrap().shape(), [192]);
+    assert!(mamba(&odd, 2).conv_bias.is_none());
 }
 
 #[test]
@@ -79,9 +85,9 @@ fn a_mapped_tensor_has_the_values_of_the_file() {
     let bytes = fs::read(fixture("mamba1-tiny").join("model.safetensors")).unwrap();
     let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
     let a_log = file.tensor("backbone.layers.1.mixer.A_log").unwrap();
-    assert_eq!(model.layers[1].mixer.a_log.raw(), a_log.data());
+    assert_eq!(mamba(&model, 1).a_log.raw(), a_log.data());
     let first = f32::from_le_bytes(a_log.data()[..4].try_into().unwrap());
-    assert_eq!(model.layers[1].mixer.a_log.as_f32()[0], first);
+    assert_eq!(mamba(&model, 1).a_log.as_f32()[0], first);
 }
 
 #[test]
@@ -107,7 +113,7 @@ fn the_embedded_model_loads() {
     assert_eq!(
         (
             model.config.d_model,
-            model.config.n_layers,
+            model.config.n_layers(),
             model.config.vocab_size
         ),
         (256, 6, 2048)
@@ -275,8 +281,16 @@ fn paths_that_are_no_checkpoint() {
     fs::remove_file(folder.path().join("model.safetensors")).unwrap();
     assert_says(open(folder.path()), &["has no model.safetensors"]);
     fs::write(folder.path().join("pytorch_model.bin"), "PK").unwrap();
-    let original = "this folder has pytorch_model.bin but no model.safetensors: the original format is not supported yet";
-    assert_says(open(folder.path()), &[original, "-hf"]);
+    assert_says(
+        open(folder.path()),
+        &["pytorch_model.bin: this is not a file that torch.save wrote"],
+    );
+    fs::remove_file(folder.path().join("pytorch_model.bin")).unwrap();
+    fs::write(folder.path().join("pytorch_model.bin.index.json"), "{}").unwrap();
+    assert_says(
+        open(folder.path()),
+        &["several torch files", "convert them to safetensors"],
+    );
     fs::create_dir(folder.path().join("model.safetensors")).unwrap();
     assert_says(
         open(folder.path()),

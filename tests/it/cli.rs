@@ -172,12 +172,12 @@ fn check_prints_the_card_or_the_reason() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(
         folder.path().join("config.json"),
-        r#"{"model_type": "mamba2"}"#,
+        r#"{"model_type": "rwkv"}"#,
     )
     .unwrap();
     let path = folder.path().to_str().unwrap();
     for (arguments, reason) in [
-        (["check", path], "not supported yet: mamba2"),
+        (["check", path], "not supported yet: rwkv"),
         (["check", "/no/such/folder"], "/no/such/folder"),
     ] {
         let output = run(&arguments);

@@ -12,7 +12,7 @@ use mambascope_core::export::Picture;
 use mambascope_core::generate::{Finish, Sampling};
 use mambascope_core::job::{Answer, Job, JobError, ModelRef, Workshop, prompt_ids};
 use mambascope_core::model::Model;
-use mambascope_core::scan::{ScanInput, ScanOutput};
+use mambascope_core::scan::{ScanInput, ScanOutput, SsdInput, SsdOutput};
 use mambascope_core::trace::DEFAULT_BUDGET;
 use mambascope_core::trace_file::TraceJob;
 use mambascope_core::watch::WatchJob;
@@ -42,6 +42,14 @@ impl Backend for Counted {
 
     fn scan(&mut self, input: &ScanInput<'_, f32>) -> Result<ScanOutput<f32>, BackendError> {
         self.inner.scan(input)
+    }
+
+    fn ssd(
+        &mut self,
+        input: &SsdInput<'_, f32>,
+        chunk: usize,
+    ) -> Result<SsdOutput<f32>, BackendError> {
+        self.inner.ssd(input, chunk)
     }
 }
 

@@ -5,7 +5,11 @@ use std::sync::Arc;
 
 use mambascope_core::backend::{Backend, NaiveBackend, Precision, prefill_in_chunks};
 use mambascope_core::generate::{Sampling, generate};
-use mambascope_core::model::Model;
+use mambascope_core::model::{
+    FeedForward, FeedForwardDims, InnerNorm, Mamba2Dims, Mamba2Mixer, MambaDims, MambaMixer, Mixer,
+    MixerDims, Model,
+};
+use mambascope_core::state::LayerState;
 use mambascope_core::tensor::Tensor;
 use mambascope_core::trace::{DEFAULT_BUDGET, Probe, Site, Trace, TracePlan, TraceTap};
 use ndarray::{ArrayD, Axis};
@@ -14,6 +18,16 @@ use crate::support::{Arrays, Tolerance, assert_close, backends, compare, fixture
 
 const LOGITS: Tolerance = Tolerance::Absolute(2e-4);
 const LAYERS: Tolerance = Tolerance::OfLargest(1e-4);
+
+/// One of every family, and two with sizes that nothing divides.
+const FIXTURES: [&str; 6] = [
+    "mamba1-tiny",
+    "mamba1-odd",
+    "mamba2-tiny",
+    "mamba2-groups",
+    "falcon-mamba-tiny",
+    "jamba-tiny",
+];
 
 fn ids(row: &ArrayD<f64>) -> Vec<u32> {
     row.iter().map(|&id| id as u32).collect()
@@ -29,7 +43,7 @@ struct Case {
 impl Case {
     fn all() -> Vec<Case> {
         let mut cases = Vec::new();
-        for name in ["mamba1-tiny", "mamba1-odd"] {
+        for name in FIXTURES {
             let expected = || Arrays::read(fixture(name).join("expected.safetensors"));
             for batch in 0..expected().get("input_ids").len_of(Axis(0)) {
                 cases.push(Case {
@@ -41,8 +55,8 @@ impl Case {
         }
         assert_eq!(
             cases.len(),
-            3,
-            "two texts of mamba1-tiny, one of mamba1-odd"
+            10,
+            "two texts of the tiny ones, one of the odd ones"
         );
         cases
     }
@@ -66,7 +80,7 @@ impl Case {
     ) -> (Trace, mambascope_core::state::State) {
         let prompt = self.prompt();
         let plan = TracePlan {
-            layers: (0..self.model.config.n_layers).collect(),
+            layers: (0..self.model.config.n_layers()).collect(),
             probes: Probe::ALL.to_vec(),
             tokens: prompt.len(),
             budget: DEFAULT_BUDGET,
@@ -95,53 +109,73 @@ impl Case {
             LAYERS,
         );
         for (i, layer) in state.layers.iter().enumerate() {
-            let stages = [
-                Probe::Delta,
-                Probe::B,
-                Probe::C,
-                Probe::BlockOutput,
-                Probe::ConvOut,
-                Probe::GatedOut,
-                Probe::MixerOutput,
-            ];
-            // mamba1-odd was written without the last three.
-            let stages = if self.model.name == "mamba1-odd" {
-                &stages[..4]
-            } else {
-                &stages[..]
-            };
-            for site in stages.iter().map(|&probe| Site::layer(i, probe)) {
-                assert_close(
-                    &format!("{what} {}", site.name()),
-                    value(site),
-                    &self.get(&site.name()),
-                    LAYERS,
+            for site in STAGES.iter().map(|&probe| Site::layer(i, probe)) {
+                if self.expected.values.contains_key(&site.name()) {
+                    assert_close(
+                        &format!("{what} {}", site.name()),
+                        value(site),
+                        &self.get(&site.name()),
+                        LAYERS,
+                    );
+                }
+            }
+            self.check_state(what, i, layer, "");
+            if let Some(state) = layer.recurrent() {
+                let h = trace.get(Site::layer(i, Probe::H)).unwrap();
+                let last = h.index_axis(Axis(0), h.len_of(Axis(0)) - 1);
+                assert_eq!(
+                    last.iter().collect::<Vec<_>>(),
+                    state.ssm_dn.iter().collect::<Vec<_>>(),
+                    "{what}: h and the state"
                 );
             }
-            let conv = layer.conv_dk.iter().copied();
-            assert_close(
-                &format!("{what} conv {i}"),
-                conv,
-                &self.get(&format!("layers.{i}.conv_state")),
-                LAYERS,
-            );
-            let ssm = layer.ssm_dn.iter().copied();
-            assert_close(
-                &format!("{what} ssm {i}"),
-                ssm,
-                &self.get(&format!("layers.{i}.ssm_state")),
-                LAYERS,
-            );
-            let h = trace.get(Site::layer(i, Probe::H)).unwrap();
-            let last = h.index_axis(Axis(0), h.len_of(Axis(0)) - 1);
-            assert_eq!(
-                last.iter().collect::<Vec<_>>(),
-                layer.ssm_dn.iter().collect::<Vec<_>>(),
-                "{what}: h and the state"
-            );
+        }
+    }
+
+    /// What a layer remembers, against what was kept of it after the prompt or, with `suffix`, after the generated text.
+    fn check_state(&self, what: &str, i: usize, layer: &LayerState, suffix: &str) {
+        let check = |name: &str, found: Vec<f32>| {
+            let name = format!("layers.{i}.{name}{suffix}");
+            if suffix.is_empty() || self.expected.values.contains_key(&name) {
+                assert_close(&format!("{what} {name}"), found, &self.get(&name), LAYERS);
+            }
+        };
+        match layer {
+            LayerState::Recurrent(state) => {
+                check("conv_state", state.conv_dk.iter().copied().collect());
+                check("ssm_state", state.ssm_dn.iter().copied().collect());
+            }
+            LayerState::Attention(cache) => {
+                let heads = self.model.config.blocks[i]
+                    .mixer
+                    .attention()
+                    .unwrap()
+                    .kv_heads;
+                for (name, rows) in [("k_cache", &cache.keys), ("v_cache", &cache.values)] {
+                    let width = rows.ncols() / heads;
+                    let by_head = (0..heads).flat_map(|head| {
+                        let part = ndarray::s![.., head * width..(head + 1) * width];
+                        rows.slice(part).iter().copied().collect::<Vec<_>>()
+                    });
+                    check(name, by_head.collect());
+                }
+            }
         }
     }
 }
+
+/// The stages of a block there are numbers of, where the fixture and the layer have them.
+const STAGES: [Probe; 9] = [
+    Probe::Delta,
+    Probe::B,
+    Probe::C,
+    Probe::BlockOutput,
+    Probe::ConvOut,
+    Probe::ScanOut,
+    Probe::GatedOut,
+    Probe::MixerOutput,
+    Probe::RouterLogits,
+];
 
 #[test]
 fn every_stage_agrees_with_the_references() {
@@ -211,63 +245,200 @@ fn greedy_text_and_the_states_after_it() {
             );
             assert_close("gen_logits", rows, &case.get("gen_logits"), LOGITS);
             for (i, layer) in session.state().layers.iter().enumerate() {
-                for (name, found) in [("conv", &layer.conv_dk), ("ssm", &layer.ssm_dn)] {
-                    let name = format!("layers.{i}.{name}_state_after_gen");
-                    if case.expected.values.contains_key(&name) {
-                        assert_close(&name, found.iter().copied(), &case.get(&name), LAYERS);
-                    }
-                }
+                case.check_state(backend.name(), i, layer, "_after_gen");
             }
         }
     }
 }
 
-/// The case's logits from a model that was changed on purpose: whether the gate lets them pass.
-fn passes_after(change: impl Fn(&mut Model)) -> bool {
-    Case::all().iter().all(|case| {
-        let mut model =
-            mambascope_core::checkpoint::load(&fixture(&case.model.name), &|_| ()).unwrap();
+/// The logits of a fixture from a model that was changed on purpose: whether the gate lets them pass, on every backend.
+fn passes_after(name: &str, change: impl Fn(&mut Model)) -> bool {
+    let passes = |case: &Case| {
+        let mut model = mambascope_core::checkpoint::load(&fixture(name), &|_| ()).unwrap();
         change(&mut model);
         let changed = Case {
             model: Arc::new(model),
-            expected: Arrays::read(fixture(&case.model.name).join("expected.safetensors")),
+            expected: Arrays::read(fixture(name).join("expected.safetensors")),
             batch: case.batch,
         };
-        let (trace, _) = changed.run(&mut NaiveBackend::default(), usize::MAX);
-        let found: Vec<f64> = trace
-            .get(Site::model(Probe::Logits))
-            .unwrap()
-            .iter()
-            .map(|&x| x.into())
+        let wanted: Vec<f64> = case.get("logits").iter().copied().collect();
+        let passed: Vec<bool> = backends()
+            .iter_mut()
+            .map(|backend| {
+                let (trace, _) = changed.run(&mut **backend, usize::MAX);
+                let logits = trace.get(Site::model(Probe::Logits)).unwrap();
+                let found: Vec<f64> = logits.iter().map(|&x| x.into()).collect();
+                compare(&found, &wanted, LOGITS).is_ok()
+            })
             .collect();
-        compare(
-            &found,
-            &case.get("logits").iter().copied().collect::<Vec<_>>(),
-            LOGITS,
-        )
-        .is_ok()
+        assert!(
+            passed.iter().all(|&one| one == passed[0]),
+            "{name}: backends disagree"
+        );
+        passed[0]
+    };
+    let mut cases = Case::all();
+    cases.retain(|case| case.model.name == name);
+    cases.iter().all(passes)
+}
+
+fn mamba2(model: &mut Model) -> impl Iterator<Item = (&mut Mamba2Dims, &mut Mamba2Mixer)> {
+    let blocks = model.config.blocks.iter_mut().zip(&mut model.layers);
+    blocks.filter_map(|(dims, layer)| match (&mut dims.mixer, &mut layer.mixer) {
+        (MixerDims::Mamba2(dims), Mixer::Mamba2(weights)) => Some((dims, weights)),
+        _ => None,
+    })
+}
+
+fn mamba(model: &mut Model) -> impl Iterator<Item = (&mut MambaDims, &mut MambaMixer)> {
+    let blocks = model.config.blocks.iter_mut().zip(&mut model.layers);
+    blocks.filter_map(|(dims, layer)| match (&mut dims.mixer, &mut layer.mixer) {
+        (MixerDims::Mamba(dims), Mixer::Mamba(weights)) => Some((dims, weights)),
+        _ => None,
     })
 }
 
 #[test]
 fn the_gate_sees_known_mistakes() {
-    assert!(passes_after(|_| ()), "the unchanged model passes");
+    for name in FIXTURES {
+        assert!(passes_after(name, |_| ()), "{name} unchanged");
+    }
+    // The weakest mistake there is: how far it shows depends on how small a model's activations are.
+    for name in ["mamba1-tiny", "mamba1-odd"] {
+        let eps = |model: &mut Model| model.config.norm_eps = 1e-6;
+        assert!(!passes_after(name, eps), "ε 1e-6 for 1e-5 in {name}");
+    }
+    for name in FIXTURES {
+        let eps = |model: &mut Model| model.config.norm_eps = 1e-3;
+        assert!(!passes_after(name, eps), "ε 1e-3 in {name}");
+    }
     assert!(
-        !passes_after(|model| model.config.norm_eps = 1e-6),
-        "eps 1e-6 for 1e-5"
+        !passes_after("mamba1-tiny", swap_b_and_c),
+        "B and C swapped"
     );
-    assert!(!passes_after(swap_b_and_c), "B and C swapped");
+}
+
+#[test]
+fn the_gate_sees_mistakes_in_mamba_2() {
+    // Head h reads group h / (h/g): tiling the groups instead is the same as exchanging B and C between them.
+    let tile = |model: &mut Model| {
+        for (dims, weights) in mamba2(model) {
+            let (h, p) = (dims.heads, dims.head_dim);
+            let per_group = h / dims.groups;
+            // Heads in the order in which tiling would find their groups.
+            let order: Vec<usize> = (0..h)
+                .map(|i| (i % dims.groups) * per_group + i / dims.groups)
+                .collect();
+            assert_ne!(order, (0..h).collect::<Vec<_>>());
+            let width = weights.in_proj.shape()[1];
+            let d = h * p;
+            let rows: Vec<&[f32]> = weights.in_proj.as_f32().chunks(width).collect();
+            let x: Vec<f32> = order
+                .iter()
+                .flat_map(|&i| rows[d + i * p..d + (i + 1) * p].concat())
+                .collect();
+            let mut all: Vec<f32> = rows.concat();
+            all[d * width..2 * d * width].copy_from_slice(&x);
+            weights.in_proj = Tensor::from_f32(weights.in_proj.shape().to_vec(), &all).unwrap();
+        }
+    };
+    assert!(!passes_after("mamba2-groups", tile), "groups tiled");
+    // One norm over the whole width is what transformers 4 did: the same for one group alone.
+    let whole = |model: &mut Model| mamba2(model).for_each(|(dims, _)| assert!(dims.groups > 0));
+    assert!(passes_after("mamba2-tiny", whole));
+    let limit = |model: &mut Model| mamba2(model).for_each(|(dims, _)| dims.dt_limit = (0.05, 0.5));
+    assert!(
+        !passes_after("mamba2-tiny", limit),
+        "a limit of Δ where there is none"
+    );
+    let skip = |model: &mut Model| {
+        for (_, weights) in mamba2(model) {
+            let zeros = vec![0.0; weights.d_skip.len()];
+            weights.d_skip = Tensor::from_f32(vec![zeros.len()], &zeros).unwrap();
+        }
+    };
+    assert!(!passes_after("mamba2-tiny", skip), "no skip");
+    let chunk = |model: &mut Model| mamba2(model).for_each(|(dims, _)| dims.chunk = 5);
+    assert!(
+        passes_after("mamba2-groups", chunk),
+        "another chunk is the same"
+    );
+}
+
+#[test]
+fn the_gate_sees_mistakes_in_the_inner_norms() {
+    let none = |model: &mut Model| mamba(model).for_each(|(dims, _)| dims.inner_norm = None);
+    for name in ["falcon-mamba-tiny", "jamba-tiny"] {
+        assert!(!passes_after(name, none), "{name} without inner norms");
+    }
+    let eps = |model: &mut Model| {
+        for (dims, _) in mamba(model) {
+            dims.inner_norm = dims.inner_norm.map(|norm| InnerNorm { eps: 1e-2, ..norm });
+        }
+    };
+    assert!(
+        !passes_after("falcon-mamba-tiny", eps),
+        "ε of the inner norms"
+    );
+    let plain =
+        |model: &mut Model| mamba(model).for_each(|(_, weights)| weights.inner_norms = None);
+    assert!(
+        !passes_after("jamba-tiny", plain),
+        "Jamba's inner norms without weights"
+    );
+}
+
+#[test]
+fn the_gate_sees_mistakes_in_experts_and_attention() {
+    let top = |top: usize| {
+        move |model: &mut Model| {
+            for block in &mut model.config.blocks {
+                if let Some(FeedForwardDims::Experts { top: chosen, .. }) = &mut block.feed_forward
+                {
+                    *chosen = top;
+                }
+            }
+        }
+    };
+    assert!(passes_after("jamba-tiny", top(2)));
+    assert!(!passes_after("jamba-tiny", top(1)), "one expert for two");
+    // Scaling one expert's output is what renormalised weights would do to all.
+    let renormalised = |model: &mut Model| {
+        for layer in &mut model.layers {
+            if let Some(FeedForward::Experts { experts, .. }) =
+                layer.feed_forward.as_mut().map(|part| &mut part.network)
+            {
+                for expert in experts {
+                    let scaled: Vec<f32> = expert.down.as_f32().iter().map(|x| x * 1.3).collect();
+                    expert.down = Tensor::from_f32(expert.down.shape().to_vec(), &scaled).unwrap();
+                }
+            }
+        }
+    };
+    assert!(
+        !passes_after("jamba-tiny", renormalised),
+        "weights that sum to one"
+    );
+    let rotated = |model: &mut Model| {
+        for block in &mut model.config.blocks {
+            if let MixerDims::Attention(dims) = &mut block.mixer {
+                dims.rope_theta = Some(10_000.0);
+            }
+        }
+    };
+    assert!(
+        !passes_after("jamba-tiny", rotated),
+        "positions where Jamba has none"
+    );
 }
 
 /// Exchanges the rows of x_proj that make B with those that make C.
 fn swap_b_and_c(model: &mut Model) {
-    let dims = model.config.mamba;
-    for layer in &mut model.layers {
-        let rows: Vec<&[f32]> = layer.mixer.x_proj.as_f32().chunks(dims.d_inner).collect();
+    for (dims, weights) in mamba(model) {
+        let rows: Vec<&[f32]> = weights.x_proj.as_f32().chunks(dims.d_inner).collect();
         let (dt, bc) = rows.split_at(dims.dt_rank);
         let (b, c) = bc.split_at(dims.d_state);
         let swapped: Vec<f32> = [dt, c, b].concat().concat();
-        layer.mixer.x_proj =
-            Tensor::from_f32(layer.mixer.x_proj.shape().to_vec(), &swapped).unwrap();
+        weights.x_proj = Tensor::from_f32(weights.x_proj.shape().to_vec(), &swapped).unwrap();
     }
 }

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use crate::support::{Tolerance, compare, embedded};
 
 /// Numbers in −1..1 that look random and are the same every time.
-fn noise(seed: u64, count: usize) -> Vec<f32> {
+pub fn noise(seed: u64, count: usize) -> Vec<f32> {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     let mut next = || {
         state ^= state << 13;
@@ -19,7 +19,7 @@ fn noise(seed: u64, count: usize) -> Vec<f32> {
     (0..count).map(|_| next()).collect()
 }
 
-fn matrix(seed: u64, rows: usize, columns: usize) -> Array2<f32> {
+pub fn matrix(seed: u64, rows: usize, columns: usize) -> Array2<f32> {
     Array2::from_shape_vec((rows, columns), noise(seed, rows * columns)).unwrap()
 }
 

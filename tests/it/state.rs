@@ -127,7 +127,8 @@ fn a_state_can_be_edited_compared_and_refused() {
         assert_eq!(kept.max_difference(&kept).unwrap(), 0.0);
 
         let mut edited = kept.clone();
-        edited.layers[2].ssm_dn.column_mut(0).fill(0.0);
+        let layer = edited.layers[2].recurrent_mut().unwrap();
+        layer.ssm_dn.column_mut(0).fill(0.0);
         assert!(kept.max_difference(&edited).unwrap() > 0.01);
         session.step(ids[50], &mut ()).unwrap();
         let untouched = session.logits().to_vec();
@@ -143,7 +144,7 @@ fn a_state_can_be_edited_compared_and_refused() {
         assert_eq!(session.logits(), untouched);
 
         let mut broken = kept.clone();
-        broken.layers[0].conv_dk[[3, 1]] = f32::NAN;
+        broken.layers[0].recurrent_mut().unwrap().conv_dk[[3, 1]] = f32::NAN;
         assert!(kept.max_difference(&broken).unwrap().is_nan());
         let other = State::zeros(&load("mamba1-tiny").config);
         assert!(kept.max_difference(&other).is_err());

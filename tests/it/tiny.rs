@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use mambascope_core::checkpoint::{LoadError, load_bytes};
-use mambascope_core::model::{Config, Model, Need};
+use mambascope_core::model::{Config, Model};
 use mambascope_core::tensor::Bytes;
 use serde_json::{Map, Value, json};
 
@@ -70,8 +70,9 @@ impl Tiny {
             parts: BTreeMap::new(),
         };
         let parsed = Config::from_json(&tiny.config.to_string()).unwrap();
-        for (i, spec) in parsed.family.entry().tensors(&parsed).enumerate() {
-            if spec.need == Need::Required || spec.name.contains("embeddings") {
+        let entry = parsed.family.entry();
+        for (i, spec) in entry.tensors(&parsed).into_iter().enumerate() {
+            if spec.name != entry.head_name() {
                 let count = spec.shape.iter().product::<usize>();
                 let values = (0..count).map(|j| ((i * 31 + j * 7) % 19) as f32 * 0.05 - 0.45);
                 tiny.parts.insert(spec.name, Part::f32(&spec.shape, values));

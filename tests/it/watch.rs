@@ -114,7 +114,8 @@ fn the_state_shown_is_the_state_that_was() {
             continue;
         }
         for layer in [0, 3, 5] {
-            let wanted = &session.state().layers[layer].ssm_dn;
+            let state = session.state();
+            let wanted = &state.layers[layer].recurrent().unwrap().ssm_dn;
             let watched = run(
                 &mut watch,
                 &WatchJob {
@@ -173,14 +174,15 @@ fn readings_and_surprise_are_what_their_formulas_say() {
         assert!(record.next.len() == 10 && record.next.is_sorted_by(|a, b| a.1 >= b.1));
 
         for (layer, values) in record.layers.iter().enumerate() {
-            let a_log = model.layers[layer].mixer.a_log.as_f32();
+            let values = values.scan().unwrap();
+            let a_nd = model.layers[layer].mixer.decay().unwrap();
             let (mut delta_sum, mut square_sum, mut decay_sum) = (0.0, 0.0, 0.0);
-            for (d, (&delta, &u)) in values.delta_d.iter().zip(&values.u_d).enumerate() {
+            for (d, (&delta, &u)) in values.delta.iter().zip(&values.u_d).enumerate() {
                 let (delta, u) = (f64::from(delta), f64::from(u));
                 delta_sum += delta;
-                for (n, &b) in values.b_n.iter().enumerate() {
+                for (n, &b) in values.b.iter().enumerate() {
                     square_sum += (delta * f64::from(b) * u).powi(2);
-                    decay_sum += (-delta * f64::from(a_log[d * 16 + n]).exp()).exp();
+                    decay_sum += (delta * f64::from(a_nd[[n, d]])).exp();
                 }
             }
             let wanted = [delta_sum / 512.0, square_sum.sqrt(), decay_sum / 8192.0];

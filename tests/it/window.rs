@@ -378,7 +378,7 @@ fn another_model_takes_the_place_of_the_one_before() {
         scope.run_ok();
         scope.get_by_label("Open").click();
         scope.run_ok();
-        let name = after.unwrap_or("Embedded model (novel-mamba-3m)");
+        let name = after.unwrap_or("novel-mamba-3m");
         scope.get_by_label(name).click();
         wait_for(&mut scope, "the other model", |scope| {
             scope

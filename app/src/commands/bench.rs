@@ -20,7 +20,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 #[derive(Args)]
 pub(super) struct Bench {
-    /// Folder of the model; the embedded one without.
+    /// Folder of the model, or the name of an embedded one; novel-mamba-3m without.
     #[arg(long, value_name = "DIR")]
     model: Option<PathBuf>,
     /// Tokens to read.

@@ -3,15 +3,15 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use mambascope_core::model::{Model, Source};
-use mambascope_core::state::State;
+use mambascope_core::model::{Config, FeedForwardDims, Model, Source};
+use mambascope_core::state::StateBytes;
 
 use super::{Failure, emit, load};
-use crate::window::bytes_text;
+use crate::window::{bytes_text, mixers_text};
 
 #[derive(Args)]
 pub(super) struct Check {
-    /// Folder of the model; the embedded one without.
+    /// Folder of the model, or the name of an embedded one; novel-mamba-3m without.
     #[arg(value_name = "DIR")]
     folder: Option<PathBuf>,
 }
@@ -32,7 +32,7 @@ impl Check {
 }
 
 fn summary(model: &Model) -> String {
-    let (config, dims) = (&model.config, &model.config.mamba);
+    let config = &model.config;
     let source = match &model.source {
         Source::Folder(path) => path.display().to_string(),
         Source::Embedded => "compiled into this program".to_owned(),
@@ -54,15 +54,10 @@ fn summary(model: &Model) -> String {
         ("family", config.family.entry().title.to_owned()),
         (
             "layers",
-            format!("{} of width {}", config.n_layers, config.d_model),
+            format!("{} of width {}", config.n_layers(), config.d_model),
         ),
-        (
-            "mixer",
-            format!(
-                "{} channels × {} slots, convolution over {}, Δ rank {}",
-                dims.d_inner, dims.d_state, dims.d_conv, dims.dt_rank
-            ),
-        ),
+        ("mixers", mixers_text(config)),
+        ("feed-forward", feed_forward_text(config)),
         ("vocabulary", format!("{} rows, {head}", config.vocab_size)),
         ("tokenizer", tokenizer),
         (
@@ -78,14 +73,41 @@ fn summary(model: &Model) -> String {
                 bytes_text(model.bytes_on_disk)
             ),
         ),
-        (
-            "live state",
-            bytes_text(State::zeros(config).bytes() as u64),
-        ),
+        ("live state", state_text(config)),
     ];
     rows.iter()
-        .map(|(name, value)| format!("{name:<11} {value}\n"))
+        .map(|(name, value)| format!("{name:<13} {value}\n"))
         .collect()
+}
+
+fn feed_forward_text(config: &Config) -> String {
+    let mut kinds = Vec::new();
+    for part in config.blocks.iter().filter_map(|block| block.feed_forward) {
+        let text = match part {
+            FeedForwardDims::Dense { width, .. } => format!("SwiGLU of width {width}"),
+            FeedForwardDims::Experts { width, count, top } => {
+                format!("{top} of {count} experts of width {width}")
+            }
+        };
+        if !kinds.contains(&text) {
+            kinds.push(text);
+        }
+    }
+    if kinds.is_empty() {
+        return "none".to_owned();
+    }
+    kinds.join(", ")
+}
+
+/// What a session holds: fixed, and for attention so much a token.
+fn state_text(config: &Config) -> String {
+    let fixed = StateBytes::formula(config, 0).total() as u64;
+    let a_token = StateBytes::formula(config, 1).kv as u64;
+    match (fixed, a_token) {
+        (_, 0) => bytes_text(fixed),
+        (0, _) => format!("{} a token", bytes_text(a_token)),
+        _ => format!("{} and {} a token", bytes_text(fixed), bytes_text(a_token)),
+    }
 }
 
 /// "3,152,640".

@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use clap::{Args, Parser, Subcommand};
 use mambascope_core::backend::Backend;
-use mambascope_core::checkpoint;
+use mambascope_core::checkpoint::{self, EMBEDDED, Embedded};
 use mambascope_core::model::Model;
 use thiserror::Error;
 
@@ -133,13 +133,28 @@ fn open_window(model: Option<PathBuf>) -> ExitCode {
 /// The model in a folder, or the embedded one.
 fn load(folder: Option<&Path>) -> Result<Arc<Model>, Failure> {
     let model = match folder {
+        // A name is meant as a name unless a folder is called so.
+        Some(name) if !name.exists() && named(name).is_some() => load_embedded(named(name))?,
         Some(folder) => checkpoint::load(folder, &|_| ()).map_err(|reason| Failure::Load {
             folder: folder.to_owned(),
             reason: Box::new(reason),
         })?,
-        None => checkpoint::embedded().map_err(|reason| Failure::Embedded(Box::new(reason)))?,
+        None => load_embedded(None)?,
     };
     Ok(Arc::new(model))
+}
+
+/// The embedded model of that name.
+fn named(name: &Path) -> Option<&'static Embedded> {
+    Embedded::named(name.to_str()?)
+}
+
+/// An embedded model; the default one unless another is meant.
+fn load_embedded(embedded: Option<&Embedded>) -> Result<Model, Failure> {
+    let embedded = embedded.unwrap_or(&EMBEDDED[0]);
+    embedded
+        .load()
+        .map_err(|reason| Failure::Embedded(Box::new(reason)))
 }
 
 impl Machine {

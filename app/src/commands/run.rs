@@ -15,7 +15,7 @@ use super::{Failure, Machine, emit, load, prompt_text, warn};
 
 #[derive(Args)]
 pub(super) struct Run {
-    /// Folder of the model; the embedded one without.
+    /// Folder of the model, or the name of an embedded one; novel-mamba-3m without.
     #[arg(long, value_name = "DIR")]
     model: Option<PathBuf>,
     /// What to continue; ids such as 12,7,40 for a model without a tokenizer; - reads standard input.

@@ -7,14 +7,14 @@ use std::path::PathBuf;
 use clap::Args;
 use mambascope_core::job::{ModelRef, prompt_ids};
 use mambascope_core::model::Model;
-use mambascope_core::trace::{DEFAULT_BUDGET, Probe};
+use mambascope_core::trace::{DEFAULT_BUDGET, Probe, TracePlan};
 use mambascope_core::trace_file::{TraceFile, TraceJob};
 
 use super::{Failure, Machine, emit, load, prompt_text, warn};
 
 #[derive(Args)]
 pub(super) struct Trace {
-    /// Folder of the model; the embedded one without.
+    /// Folder of the model, or the name of an embedded one; novel-mamba-3m without.
     #[arg(long, value_name = "DIR")]
     model: Option<PathBuf>,
     #[command(flatten)]
@@ -25,7 +25,7 @@ pub(super) struct Trace {
     /// Layers to keep, such as 0,3; all without.
     #[arg(long, value_delimiter = ',', value_name = "I,…")]
     layers: Option<Vec<usize>>,
-    /// Stages to keep beside logits, such as h,conv_out; delta, B, C and block_output without.
+    /// Stages to keep beside logits, such as h,conv_out; delta, B, C, router_logits and block_output without.
     #[arg(long, value_delimiter = ',', value_name = "NAME,…", value_parser = probe)]
     probes: Option<Vec<Probe>>,
     /// Tokens to write greedily afterwards; their ids are kept.
@@ -71,6 +71,16 @@ impl Trace {
             backend: self.machine.backend.clone(),
             model: ModelRef(model),
         };
+        if self.probes.is_some() {
+            let plan = TracePlan {
+                layers: job.layers.clone(),
+                probes: job.probes.clone(),
+                tokens: 0,
+                budget: 0,
+            };
+            plan.check_each_probe(&job.model.config)
+                .map_err(mambascope_core::job::JobError::from)?;
+        }
         let file = TraceFile::record(&job, &mut *backend, &mut |_| ControlFlow::Continue(()))?;
         file.write(&self.out)
             .map_err(mambascope_core::job::JobError::from)?;
@@ -97,7 +107,7 @@ impl Trace {
                 .collect::<BTreeSet<_>>()
                 .into_iter()
                 .collect(),
-            None => (0..model.config.n_layers).collect(),
+            None => (0..model.config.n_layers()).collect(),
         }
     }
 

@@ -19,12 +19,14 @@ use mambascope_lessons::reading_guide::ReadingGuide;
 use mambascope_lessons::theme::{self, Palette};
 
 use self::files::{AskPath, Asked};
-pub use self::scope::{ScopePage, bytes_text};
+pub use self::scope::{ScopePage, bytes_text, mixers_text};
 pub use self::settings::{ChannelOrder, Page, Reading, ScopeSettings, Settings};
 use crate::backends::{self, BackendChoice};
 
 /// The slot in which models are loaded.
 const MODEL: &str = "model";
+/// What is shown unless something else is asked for.
+const DEFAULT: Job = Job::LoadEmbedded("novel-mamba-3m");
 /// The slot in which files are written.
 const SAVE: &str = "save";
 
@@ -74,8 +76,8 @@ enum Request {
     AskModel,
     /// Open this folder.
     Open(PathBuf),
-    /// Open the model compiled into the program.
-    OpenEmbedded,
+    /// Open a model compiled into the program.
+    OpenEmbedded(&'static str),
     /// Ask where to, then write what `job` makes of the path.
     Save {
         name: String,
@@ -166,7 +168,7 @@ impl Window {
         let engine = Engine::start(Workshop::new(backends::available(0)?), move || {
             wake.request_repaint()
         })?;
-        let load = settings.model.clone().map_or(Job::LoadEmbedded, Job::Load);
+        let load = settings.model.clone().map_or(DEFAULT, Job::Load);
         Ok(Self {
             scope: ScopePage::new(&settings),
             engine,
@@ -247,7 +249,7 @@ impl Window {
             }
             // Without any model there would be nothing to look at.
             if self.model.is_none() {
-                self.load = Job::LoadEmbedded;
+                self.load = DEFAULT;
             }
             return;
         }
@@ -315,7 +317,7 @@ impl Window {
                 self.opening = Some(AskPath::open(path));
             }
             Request::Open(path) => self.load(Job::Load(path)),
-            Request::OpenEmbedded => self.load(Job::LoadEmbedded),
+            Request::OpenEmbedded(name) => self.load(Job::LoadEmbedded(name)),
             Request::Save { name, ending, job } => {
                 self.saving = Some(Saving {
                     ask: AskPath::save(&files::save_folder(), name, ending),

@@ -12,8 +12,8 @@ pub use fast::FastBackend;
 pub use naive::{NaiveBackend, Precision};
 
 use crate::model::Model;
-use crate::scan::{ScanError, ScanInput, ScanOutput};
-use crate::state::{State, StateError};
+use crate::scan::{ScanError, ScanInput, ScanOutput, SsdInput, SsdOutput};
+use crate::state::{State, StateBytes, StateError};
 use crate::trace::Tap;
 
 /// Tokens a prefill takes at once: enough for the matrix products, little enough to cancel between.
@@ -35,6 +35,26 @@ pub trait Backend: Send {
     /// # Errors
     /// When an operand does not fit.
     fn scan(&mut self, input: &ScanInput<'_, f32>) -> Result<ScanOutput<f32>, BackendError>;
+
+    /// Runs Mamba-2's scan on its own; a backend that works in chunks takes `chunk` tokens at once (at least one).
+    ///
+    /// # Errors
+    /// When an operand does not fit.
+    fn ssd(
+        &mut self,
+        input: &SsdInput<'_, f32>,
+        chunk: usize,
+    ) -> Result<SsdOutput<f32>, BackendError>;
+}
+
+/// How tokens come in. The two differ in one thing: Mamba-2's limits of Δ hold in a prefill and not in a step, as in both
+/// reference implementations.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reading {
+    /// Several at once, or one of a text that is given.
+    Prefill,
+    /// One that was just written.
+    Step,
 }
 
 /// One text on one model: the recurrent state, and the scores of the token to come.
@@ -46,13 +66,13 @@ pub trait Session: Send {
     /// When there are no ids, or one is outside the vocabulary; the state is then unchanged.
     fn prefill(&mut self, ids: &[u32], tap: &mut dyn Tap) -> Result<(), BackendError>;
 
-    /// Reads one token.
+    /// Reads one token that was just written. The same as a prefill of one, except that a Mamba-2 model's limits of Δ are
+    /// not applied: neither the original code nor transformers applies them here, so with finite limits a text written token
+    /// by token is another than one read as a whole.
     ///
     /// # Errors
     /// As [`Session::prefill`].
-    fn step(&mut self, id: u32, tap: &mut dyn Tap) -> Result<(), BackendError> {
-        self.prefill(&[id], tap)
-    }
+    fn step(&mut self, id: u32, tap: &mut dyn Tap) -> Result<(), BackendError>;
 
     /// Scores after the last token read, `[v]`; zeros before the first, and after a state was set.
     fn logits(&self) -> &[f32];
@@ -63,8 +83,8 @@ pub trait Session: Send {
     /// A snapshot of the state.
     fn state(&self) -> State;
 
-    /// Bytes of the buffers that hold the state, as allocated.
-    fn state_bytes(&self) -> usize;
+    /// Bytes in use in the buffers that hold the state.
+    fn state_bytes(&self) -> StateBytes;
 
     /// Continues from a snapshot. It holds no scores: there are none until the next token is read.
     ///
@@ -111,6 +131,13 @@ pub enum BackendError {
         /// What the system said.
         reason: String,
     },
+}
+
+/// The angle by which rotary positions turn pair `i` of a head: position · θ^(−2i/width), in single precision as the
+/// reference computes it (transformers' `LlamaRotaryEmbedding`).
+pub(crate) fn rotary_angle(position: usize, i: usize, width: usize, theta: f64) -> f32 {
+    let exponent = (2 * i) as f32 / width as f32;
+    position as f32 * (1.0 / (theta as f32).powf(exponent))
 }
 
 /// Checks ids before anything is changed by them.

@@ -1,13 +1,15 @@
 //! From named ranges of bytes to a [`Model`]: names, shapes and dtypes checked, the tied head resolved, values looked at.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use rayon::prelude::*;
 use safetensors::Dtype as StoredDtype;
 
 use super::error::{LoadError, Problems};
-use crate::model::{Config, FamilyEntry, Model, Need, Source, TensorSpec};
+use crate::model::{
+    Alias, Config, FamilyEntry, Layer, Model, Parts, Shelf, Source, Stop, TensorSpec,
+};
 use crate::tensor::{Bytes, Dtype, Tensor};
 use crate::tokenizer::Tokenizer;
 
@@ -48,25 +50,53 @@ pub(super) fn assemble(from: Ingredients, progress: &dyn Fn(f32)) -> Result<Mode
         mut warnings,
     } = from;
     let entry = config.family.entry();
-    let mut tensors = pick(entry, &config, stored, &weights_name, &mut warnings)?;
-    warn_of_non_finite(&tensors, &mut warnings, progress);
-    let head = resolve_head(entry, &config, &mut tensors, &mut warnings);
-    let parts = entry.build(&config, &mut tensors).map_err(|missing| {
-        let mut problems = Problems::default();
-        problems.push(|| format!("{} is missing", missing.0));
-        LoadError::Tensors {
+    let mut shelf = Stores {
+        stored,
+        used: BTreeSet::new(),
+        problems: Problems::default(),
+        taken: Vec::new(),
+    };
+    let parts = entry.build(&config, &mut shelf);
+    let Stores {
+        stored,
+        used,
+        mut problems,
+        taken,
+    } = shelf;
+    let parts = parts.ok().filter(|_| problems.is_empty());
+    let whole = parts.and_then(|parts| resolve_head(entry, &config, parts, &mut warnings));
+    let Some((embedding, head, layers, final_norm)) = whole else {
+        if problems.is_empty() {
+            problems.push(|| {
+                let shape = [config.vocab_size, config.d_model];
+                format!(
+                    "{} is missing, wanted shape {shape:?}",
+                    entry.embedding_name()
+                )
+            });
+        }
+        return Err(LoadError::Tensors {
             file: weights_name,
             problems,
-        }
-    })?;
+        });
+    };
+    let mut extra = Problems::default();
+    let left = stored.into_keys().filter(|name| !used.contains(name));
+    left.for_each(|name| extra.push(|| name));
+    if !extra.is_empty() {
+        warnings.push(format!(
+            "{weights_name} holds tensors this model does not use: {extra}."
+        ));
+    }
+    warn_of_non_finite(&taken, &mut warnings, progress);
     progress(1.0);
     Ok(Model {
         name,
         source,
         config,
-        embedding: parts.embedding,
-        layers: parts.layers,
-        final_norm: parts.final_norm,
+        embedding,
+        layers,
+        final_norm,
         head,
         tokenizer,
         card,
@@ -75,47 +105,97 @@ pub(super) fn assemble(from: Ingredients, progress: &dyn Fn(f32)) -> Result<Mode
     })
 }
 
-/// The tensors the configuration asks for, under their Hugging Face names. What is left over becomes a warning.
-fn pick(
-    entry: &FamilyEntry,
-    config: &Config,
-    mut stored: BTreeMap<String, Stored>,
-    weights_name: &str,
-    warnings: &mut Vec<String>,
-) -> Result<BTreeMap<String, Tensor>, LoadError> {
-    let mut problems = Problems::default();
-    let mut tensors = BTreeMap::new();
-    let mut absent_pair = Vec::new();
-    for spec in entry.tensors(config) {
-        let found = stored
-            .remove(&spec.name)
-            .or_else(|| spec.alias.and_then(|alias| stored.remove(alias)));
-        match found {
-            Some(found) => match checked(&spec, found) {
-                Ok(tensor) => drop(tensors.insert(spec.name, tensor)),
-                Err(problem) => problems.push(|| problem),
-            },
-            None if spec.need == Need::TiedPair => absent_pair.push(spec),
-            None => problems.push(|| missing(&spec)),
+/// The tensors of the weight files, handed out as the family asks for them.
+struct Stores {
+    stored: BTreeMap<String, Stored>,
+    /// Fused tensors of which parts were handed out; they stay until the last.
+    used: BTreeSet<String>,
+    problems: Problems,
+    /// What was handed out, to be looked through once.
+    taken: Vec<(String, Dtype, Stored)>,
+}
+
+/// So many tensors are wrong that it is another model's file: counting on would only cost time and memory.
+const TOO_MANY: usize = 10_000;
+
+impl Shelf for Stores {
+    fn take(&mut self, spec: TensorSpec) -> Result<Tensor, Stop> {
+        match self.find(spec.clone())? {
+            Some(tensor) => Ok(tensor),
+            None => self.note(|| missing(&spec)),
         }
     }
-    if let [embedding, _head] = absent_pair.as_slice() {
-        problems.push(|| missing(embedding));
+
+    fn find(&mut self, spec: TensorSpec) -> Result<Option<Tensor>, Stop> {
+        let found = match self.stored.remove(&spec.name) {
+            Some(found) => Some(found),
+            None => match &spec.alias {
+                None => None,
+                Some(Alias::Named(name)) => self.stored.remove(*name),
+                Some(Alias::PartOf {
+                    name,
+                    shape,
+                    index,
+                    rows,
+                }) => match self.stored.get(name) {
+                    None => None,
+                    Some(fused) => match part_of(fused, name, shape, *index, rows) {
+                        Ok(part) => {
+                            self.used.insert(name.clone());
+                            Some(part)
+                        }
+                        Err(problem) => return self.note(|| problem).map(Some),
+                    },
+                },
+            },
+        };
+        let Some(found) = found else {
+            return Ok(None);
+        };
+        match checked(&spec, found.clone()) {
+            Ok(tensor) => {
+                self.taken.push((spec.name, tensor.dtype(), found));
+                Ok(Some(tensor))
+            }
+            Err(problem) => self.note(|| problem).map(Some),
+        }
     }
-    if !problems.is_empty() {
-        return Err(LoadError::Tensors {
-            file: weights_name.into(),
-            problems,
-        });
+}
+
+impl Stores {
+    fn note(&mut self, problem: impl FnOnce() -> String) -> Result<Tensor, Stop> {
+        self.problems.push(problem);
+        if self.problems.count() < TOO_MANY {
+            Ok(Tensor::placeholder())
+        } else {
+            Err(Stop)
+        }
     }
-    if !stored.is_empty() {
-        let mut extra = Problems::default();
-        stored.into_keys().for_each(|name| extra.push(|| name));
-        warnings.push(format!(
-            "{weights_name} holds tensors this model does not use: {extra}."
+}
+
+/// Rows of one entry of a fused tensor, where they lie.
+fn part_of(
+    fused: &Stored,
+    name: &str,
+    shape: &[usize; 3],
+    index: usize,
+    rows: &Range<usize>,
+) -> Result<Stored, String> {
+    if fused.shape != shape {
+        return Err(format!(
+            "{name} has shape {:?}, wanted {shape:?}",
+            fused.shape
         ));
     }
-    Ok(tensors)
+    // The shape is that of the file's header, whose bytes were counted: no product can overflow.
+    let row = fused.range.len() / (shape[0] * shape[1]).max(1);
+    let start = fused.range.start + (index * shape[1] + rows.start) * row;
+    Ok(Stored {
+        bytes: fused.bytes.clone(),
+        dtype: fused.dtype,
+        shape: vec![rows.len(), shape[2]],
+        range: start..start + rows.len() * row,
+    })
 }
 
 fn missing(spec: &TensorSpec) -> String {
@@ -145,46 +225,45 @@ fn checked(spec: &TensorSpec, found: Stored) -> Result<Tensor, String> {
         .map_err(|e| format!("{}: {e}", spec.name))
 }
 
-/// Which tensor the head is: `None` where the embedding serves for both.
+/// Embedding, head (`None` where the embedding serves for both), blocks and last norm; `None` when neither of the first two is there.
 ///
 /// The rule of transformers 5: one of the two missing, the other serves; both there and equal, tied; both there and
 /// different, not tied, whatever the configuration says.
 fn resolve_head(
     entry: &FamilyEntry,
     config: &Config,
-    tensors: &mut BTreeMap<String, Tensor>,
+    parts: Parts,
     warnings: &mut Vec<String>,
-) -> Option<Tensor> {
+) -> Option<(Tensor, Option<Tensor>, Vec<Layer>, Tensor)> {
     let (embedding_name, head_name) = (entry.embedding_name(), entry.head_name());
-    let head = tensors.remove(head_name);
-    let absent = match (tensors.get(embedding_name), &head) {
-        (Some(embedding), Some(head)) => {
-            if same_bytes(embedding, head) {
-                return None;
-            }
-            None
+    let mut serves_for_both = |absent: &str, serves: &str| {
+        if !config.tied {
+            warnings.push(format!(
+                "config.json asks for a head of its own, but {absent} is missing: {serves} serves for both."
+            ));
         }
-        (None, Some(_)) => Some((embedding_name, head_name)),
-        _ => Some((head_name, embedding_name)),
     };
-    match absent {
-        None if config.tied => warnings.push(format!(
-            "config.json asks for a tied head, but {head_name} and {embedding_name} differ: each is used for its own purpose."
-        )),
-        Some((absent, serves)) if !config.tied => warnings.push(format!(
-            "config.json asks for a head of its own, but {absent} is missing: {serves} serves for both."
-        )),
-        _ => {}
-    }
-    match absent {
-        None => head,
-        Some(_) => {
-            if let Some(head) = head {
-                tensors.insert(embedding_name.into(), head);
+    let (embedding, head) = match (parts.embedding, parts.head) {
+        (Some(embedding), Some(head)) if same_bytes(&embedding, &head) => (embedding, None),
+        (Some(embedding), Some(head)) => {
+            if config.tied {
+                warnings.push(format!(
+                    "config.json asks for a tied head, but {head_name} and {embedding_name} differ: each is used for its own purpose."
+                ));
             }
-            None
+            (embedding, Some(head))
         }
-    }
+        (Some(embedding), None) => {
+            serves_for_both(head_name, embedding_name);
+            (embedding, None)
+        }
+        (None, Some(head)) => {
+            serves_for_both(embedding_name, head_name);
+            (head, None)
+        }
+        (None, None) => return None,
+    };
+    Some((embedding, head, parts.layers, parts.final_norm))
 }
 
 fn same_bytes(a: &Tensor, b: &Tensor) -> bool {
@@ -199,20 +278,24 @@ fn same_bytes(a: &Tensor, b: &Tensor) -> bool {
 
 /// Counts NaN and infinite weights. This reads every byte once, so it is where the time of loading goes.
 fn warn_of_non_finite(
-    tensors: &BTreeMap<String, Tensor>,
+    tensors: &[(String, Dtype, Stored)],
     warnings: &mut Vec<String>,
     progress: &dyn Fn(f32),
 ) {
-    let total: usize = tensors.values().map(Tensor::byte_len).sum();
+    let total: usize = tensors
+        .iter()
+        .map(|(_, _, stored)| stored.range.len())
+        .sum();
     let mut done = 0;
     let mut odd = Problems::default();
-    for (name, tensor) in tensors {
-        match non_finite(tensor) {
+    for (name, dtype, stored) in tensors {
+        let bytes = stored.bytes.as_slice();
+        match non_finite(bytes.get(stored.range.clone()).unwrap_or(&[]), *dtype) {
             0 => {}
             1 => odd.push(|| format!("{name}: 1 value is not finite")),
             count => odd.push(|| format!("{name}: {count} values are not finite")),
         }
-        done += tensor.byte_len();
+        done += stored.range.len();
         progress(done as f32 / total.max(1) as f32);
     }
     if !odd.is_empty() {
@@ -223,19 +306,17 @@ fn warn_of_non_finite(
 }
 
 /// How many elements are NaN or infinite: those with every exponent bit set.
-fn non_finite(tensor: &Tensor) -> usize {
+fn non_finite(raw: &[u8], dtype: Dtype) -> usize {
     // Small enough to spread over threads, and for the counts of a block to fit 32 bits.
     const BLOCK: usize = 1 << 20;
-    let count = |block: &[u8]| match tensor.dtype() {
+    let count = |block: &[u8]| match dtype {
         Dtype::F32 => count_set::<4>(block, |b| {
             u32::from_le_bytes(b) & 0x7f80_0000 == 0x7f80_0000
         }),
         Dtype::F16 => count_set::<2>(block, |b| u16::from_le_bytes(b) & 0x7c00 == 0x7c00),
         Dtype::Bf16 => count_set::<2>(block, |b| u16::from_le_bytes(b) & 0x7f80 == 0x7f80),
     };
-    tensor
-        .raw()
-        .par_chunks(BLOCK)
+    raw.par_chunks(BLOCK)
         .map(|block| count(block) as usize)
         .sum()
 }

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use thiserror::Error;
 
 use super::safetensors::HeaderError;
+use super::torch_zip::TorchError;
 use crate::model::ConfigError;
 use crate::tokenizer::TokenizerError;
 
@@ -47,7 +48,7 @@ pub enum LoadError {
         path: PathBuf,
     },
     /// A file that is no part of a checkpoint.
-    #[error("{} is no checkpoint. Choose a folder, a config.json or a .safetensors file.", .path.display())]
+    #[error("{} is no checkpoint. Choose a folder, a config.json, a .safetensors file or a pytorch_model.bin.", .path.display())]
     NotACheckpoint {
         /// The path.
         path: PathBuf,
@@ -59,21 +60,29 @@ pub enum LoadError {
         folder: PathBuf,
     },
     /// A folder without weights.
-    #[error("{} has no model.safetensors. Download the weights into the same folder as config.json.", .folder.display())]
+    #[error("{} has no model.safetensors and no pytorch_model.bin. Download the weights into the same folder as config.json.", .folder.display())]
     NoWeights {
         /// The folder.
         folder: PathBuf,
     },
-    /// A folder with weights of the original format only.
+    /// A folder with weights in several torch files.
     #[error(
-        "this folder has {found} but no model.safetensors: the original format is not supported yet; use the -hf \
-         repository, which has the same weights as safetensors. The folder is {}.", .folder.display()
+        "{} has its weights in several torch files ({found}), which are not read: convert them to safetensors, or use a \
+         repository that has model.safetensors.", .folder.display()
     )]
-    TorchOnly {
+    TorchShards {
         /// The folder.
         folder: PathBuf,
-        /// The file found in place of safetensors.
+        /// The list of the files.
         found: &'static str,
+    },
+    /// A torch file that cannot be used.
+    #[error("{file}: {source}.")]
+    Torch {
+        /// The file.
+        file: String,
+        /// What is wrong with it.
+        source: TorchError,
     },
     /// A file far larger than its kind.
     #[error("{} has {found} bytes, wanted at most {limit}. Is it really what its name says?", .path.display())]

@@ -12,7 +12,8 @@ use serde_json::Value;
 use super::assemble::{Ingredients, Stored, assemble};
 use super::error::{LoadError, Problems};
 use super::{
-    CONFIG, TOKENIZER, WEIGHTS, read_config, read_tokenizer, read_weights, without_front_matter,
+    CONFIG, TOKENIZER, WEIGHTS, read_config, read_tokenizer, read_torch, read_weights,
+    without_front_matter,
 };
 use crate::model::{MAX_CONFIG_BYTES, Model, Source};
 use crate::tensor::Bytes;
@@ -23,12 +24,13 @@ const EXTENSION: &str = "safetensors";
 /// Where a model card may be, the first one found counts.
 const CARDS: [&str; 2] = ["MODEL_CARD.md", "README.md"];
 /// Weights as the original code saves them.
-const TORCH: [&str; 2] = ["pytorch_model.bin", "pytorch_model.bin.index.json"];
+const TORCH: &str = "pytorch_model.bin";
+const TORCH_INDEX: &str = "pytorch_model.bin.index.json";
 
 const MAX_INDEX_BYTES: usize = 64 << 20;
 const MAX_CARD_BYTES: usize = 1 << 20;
 
-/// Loads the checkpoint at `path`: its folder, its `config.json`, or one of its `.safetensors` files.
+/// Loads the checkpoint at `path`: its folder, its `config.json`, or one of its weight files.
 ///
 /// Weights are mapped, not read; `progress` goes from 0 to 1 as they are looked through once.
 ///
@@ -68,7 +70,7 @@ pub fn load(path: &Path, progress: &dyn Fn(f32)) -> Result<Model, LoadError> {
     assemble(ingredients, progress)
 }
 
-/// The folder, and the name of the `.safetensors` file when one was picked.
+/// The folder, and the name of the weight file when one was picked.
 fn locate(path: &Path) -> Result<(PathBuf, Option<String>), LoadError> {
     if path.as_os_str().is_empty() {
         return Err(LoadError::EmptyPath);
@@ -86,7 +88,8 @@ fn locate(path: &Path) -> Result<(PathBuf, Option<String>), LoadError> {
         .unwrap_or_default();
     let is_weights = Path::new(name)
         .extension()
-        .is_some_and(|extension| extension == EXTENSION);
+        .is_some_and(|extension| extension == EXTENSION)
+        || name == TORCH;
     if !is_weights && name != CONFIG && name != INDEX {
         return Err(LoadError::NotACheckpoint { path: path.into() });
     }
@@ -123,7 +126,8 @@ struct Weights {
     bytes_on_disk: u64,
 }
 
-/// Reads the file that was picked, unless it is a shard of the index; else `model.safetensors`; else the index's shards.
+/// Reads the file that was picked, unless it is a shard of the index; else `model.safetensors`; else the index's shards; else
+/// the torch file.
 fn read_all_weights(folder: &Path, picked: Option<&str>) -> Result<Weights, LoadError> {
     let index = folder.join(INDEX);
     let index_text = read_text(&index, MAX_INDEX_BYTES)?;
@@ -142,13 +146,15 @@ fn read_all_weights(folder: &Path, picked: Option<&str>) -> Result<Weights, Load
     if let Some(text) = index_text {
         return read_shards(folder, &text, &display(&index));
     }
-    for found in TORCH {
-        if exists(&folder.join(found))? {
-            return Err(LoadError::TorchOnly {
-                folder: folder.into(),
-                found,
-            });
-        }
+    let torch = folder.join(TORCH);
+    if exists(&torch)? {
+        return read_single(&torch);
+    }
+    if exists(&folder.join(TORCH_INDEX))? {
+        return Err(LoadError::TorchShards {
+            folder: folder.into(),
+            found: TORCH_INDEX,
+        });
     }
     Err(LoadError::NoWeights {
         folder: folder.into(),
@@ -159,8 +165,10 @@ fn read_single(file: &Path) -> Result<Weights, LoadError> {
     let bytes = map(file)?;
     let name = display(file);
     let bytes_on_disk = bytes.as_slice().len() as u64;
+    let is_torch = file.file_name().is_some_and(|name| name == TORCH);
+    let read = if is_torch { read_torch } else { read_weights };
     Ok(Weights {
-        stored: read_weights(bytes, &name)?,
+        stored: read(bytes, &name)?,
         name,
         bytes_on_disk,
     })

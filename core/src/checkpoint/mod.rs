@@ -1,23 +1,29 @@
 //! Folders and bytes → [`Model`], every name, shape and dtype checked on the way.
 //!
 //! A checkpoint is a folder as Hugging Face lays it out: `config.json`; `model.safetensors`, or shards that
-//! `model.safetensors.index.json` lists; beside them, if there are, `tokenizer.json` and a model card. Nothing in it is
+//! `model.safetensors.index.json` lists, or a `pytorch_model.bin` as the original state-spaces code saves it; beside them, if
+//! there are, `tokenizer.json` and a model card. Nothing in it is
 //! trusted: whatever the bytes are, loading ends in a model or in a [`LoadError`], never in a panic.
 
 mod assemble;
 mod embedded;
 mod error;
 mod folder;
+mod pickle;
 mod safetensors;
+mod torch_zip;
 
 use std::collections::BTreeMap;
 
-pub use embedded::embedded;
+pub use embedded::{EMBEDDED, Embedded, embedded};
 pub use error::{LoadError, Problems};
 pub use folder::load;
+pub use pickle::PickleError;
 pub use safetensors::HeaderError;
+pub use torch_zip::{Damage, TorchError};
 
 use assemble::{Ingredients, Stored, assemble};
+use torch_zip::Place;
 
 use crate::model::{Config, Model, Source};
 use crate::tensor::Bytes;
@@ -143,6 +149,34 @@ fn read_weights(bytes: Bytes, file: &str) -> Result<BTreeMap<String, Stored>, Lo
                 dtype: entry.dtype,
                 shape: entry.shape,
                 range: entry.range,
+            },
+        )
+    });
+    Ok(stored.collect())
+}
+
+/// The tensors of a `pytorch_model.bin` by name; names of one storage share its bytes.
+fn read_torch(bytes: Bytes, file: &str) -> Result<BTreeMap<String, Stored>, LoadError> {
+    let entries = torch_zip::read(bytes.as_slice());
+    let entries = entries.map_err(|source| LoadError::Torch {
+        file: file.into(),
+        source,
+    })?;
+    let stored = entries.into_iter().map(|entry| {
+        let (bytes, range) = match entry.place {
+            Place::File(range) => (bytes.clone(), range),
+            Place::Owned(owned) => {
+                let range = 0..owned.len();
+                (Bytes::Owned(owned), range)
+            }
+        };
+        (
+            entry.name,
+            Stored {
+                bytes,
+                dtype: entry.dtype,
+                shape: entry.shape,
+                range,
             },
         )
     });

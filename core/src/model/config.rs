@@ -5,7 +5,8 @@ use std::borrow::Cow;
 use serde_json::{Map, Value};
 use thiserror::Error;
 
-use super::family::{self, FAMILIES};
+use super::dims::BlockDims;
+use super::table::{self, FAMILIES};
 
 /// Bytes beyond which a `config.json` is not read: real ones are a few kilobytes.
 pub const MAX_CONFIG_BYTES: usize = 4 << 20;
@@ -14,7 +15,10 @@ pub const MAX_SIZE: usize = 1 << 24;
 /// The most blocks taken seriously.
 pub const MAX_LAYERS: usize = 4096;
 
-/// What every family shares, and the sizes of its mixer.
+/// The most experts a feed-forward part is believed to have.
+pub const MAX_EXPERTS: usize = 1024;
+
+/// What every family shares, and the sizes of each block.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
     /// Which family the model belongs to.
@@ -23,33 +27,14 @@ pub struct Config {
     pub vocab_size: usize,
     /// Width of the residual stream, `e`.
     pub d_model: usize,
-    /// Number of blocks.
-    pub n_layers: usize,
     /// ε of the block norms and the last norm.
     pub norm_eps: f32,
     /// Whether the configuration (or its default) asks for a tied head.
     pub tied: bool,
     /// Ids that end a text.
     pub eos: Vec<u32>,
-    /// Sizes of the Mamba mixers.
-    pub mamba: MambaDims,
-}
-
-/// Sizes of a Mamba-1 mixer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct MambaDims {
-    /// Inner channels, `d`.
-    pub d_inner: usize,
-    /// Slots of the state a channel, `n`.
-    pub d_state: usize,
-    /// Taps of the short convolution, `k`.
-    pub d_conv: usize,
-    /// Rank of the Δ projection, `r`.
-    pub dt_rank: usize,
-    /// Whether in_proj and out_proj have a bias.
-    pub proj_bias: bool,
-    /// Whether the convolution has a bias.
-    pub conv_bias: bool,
+    /// One a block, in order.
+    pub blocks: Vec<BlockDims>,
 }
 
 /// Why a configuration cannot be used. Each says what was found, what was wanted, and what to do.
@@ -78,21 +63,15 @@ pub enum ConfigError {
         found: String,
     },
     /// A model this program cannot run.
-    #[error("not supported yet: {found}. Supported: {}.", family::supported())]
+    #[error("not supported yet: {found}. Supported: {}.", table::supported())]
     Unsupported {
         /// The `model_type`, or the architecture, found.
         found: String,
     },
-    /// The configuration of the original state-spaces code.
-    #[error(
-        "the original state-spaces format is not supported yet; use the -hf repository \
-         (for instance state-spaces/mamba-130m-hf in place of state-spaces/mamba-130m)."
-    )]
-    OriginalFormat,
     /// Nothing says which family the model belongs to.
     #[error(
         "`model_type` is missing, wanted one of: {}. Add it, or download the checkpoint again.",
-        family::supported()
+        table::supported()
     )]
     NoModelType,
     /// A key with a value that cannot be.
@@ -132,30 +111,39 @@ impl Config {
             });
         };
         let keys = Keys(keys);
-        let entry = keys.family()?;
-        (entry.config)(&keys)
+        let read = keys.reader()?;
+        read(&keys)
+    }
+
+    /// Number of blocks.
+    pub fn n_layers(&self) -> usize {
+        self.blocks.len()
     }
 }
+
+/// Turns the keys of one family's `config.json` into a configuration.
+pub(super) type Reader = fn(&Keys) -> Result<Config, ConfigError>;
 
 /// The keys of a `config.json`, read one by one with the checks every family needs.
 pub(super) struct Keys(Map<String, Value>);
 
 impl Keys {
-    /// The family's entry: by `model_type`, or by `architectures` where that is missing.
-    fn family(&self) -> Result<&'static family::FamilyEntry, ConfigError> {
+    /// What reads the other keys: by `model_type`, by `architectures` where that is missing, or by the keys of the original code.
+    fn reader(&self) -> Result<Reader, ConfigError> {
         match self.present("model_type") {
             Some(Value::String(found)) => FAMILIES
                 .iter()
                 .find(|entry| entry.model_type == found)
+                .map(|entry| entry.config)
                 .ok_or_else(|| ConfigError::Unsupported {
                     found: short(found),
                 }),
             Some(other) => Err(wrong("model_type", other, "the name of a family, as text")),
-            None => self.family_by_architecture(),
+            None => self.reader_by_architecture(),
         }
     }
 
-    fn family_by_architecture(&self) -> Result<&'static family::FamilyEntry, ConfigError> {
+    fn reader_by_architecture(&self) -> Result<Reader, ConfigError> {
         let names = self
             .present("architectures")
             .and_then(Value::as_array)
@@ -166,12 +154,12 @@ impl Keys {
                 .find(|entry| name.as_str() == Some(entry.architecture))
         };
         if let Some(entry) = names.iter().find_map(known) {
-            return Ok(entry);
+            return Ok(entry.config);
         }
         if self.0.contains_key("ssm_cfg")
             || (self.0.contains_key("d_model") && self.0.contains_key("n_layer"))
         {
-            return Err(ConfigError::OriginalFormat);
+            return Ok(table::original_config);
         }
         match names.first() {
             Some(name) => Err(ConfigError::Unsupported { found: shown(name) }),
@@ -218,6 +206,92 @@ impl Keys {
             None => Ok(auto),
             Some(Value::String(text)) if text == "auto" => Ok(auto),
             Some(value) => whole(key, value, max, "\"auto\" or "),
+        }
+    }
+
+    /// As [`Self::size`], where 0 counts too.
+    pub(super) fn count(
+        &self,
+        key: &'static str,
+        default: usize,
+        max: usize,
+    ) -> Result<usize, ConfigError> {
+        let Some(value) = self.0.get(key) else {
+            return Ok(default);
+        };
+        let count = value.as_u64().and_then(|count| usize::try_from(count).ok());
+        count
+            .filter(|count| *count <= max)
+            .ok_or_else(|| wrong(key, value, format!("a whole number from 0 to {max}")))
+    }
+
+    /// The keys of an object under `key`; none where it is absent or `null`.
+    pub(super) fn object(&self, key: &'static str) -> Result<Keys, ConfigError> {
+        match self.present(key) {
+            None => Ok(Keys(Map::new())),
+            Some(Value::Object(keys)) => Ok(Keys(keys.clone())),
+            Some(other) => Err(wrong(key, other, "an object")),
+        }
+    }
+
+    /// Whether there is nothing under `key`, not even `null`.
+    pub(super) fn is_absent(&self, key: &str) -> bool {
+        !self.0.contains_key(key)
+    }
+
+    /// A text under `key`.
+    pub(super) fn text<'a>(
+        &'a self,
+        key: &'static str,
+        default: &'a str,
+    ) -> Result<&'a str, ConfigError> {
+        match self.present(key) {
+            None => Ok(default),
+            Some(Value::String(text)) => Ok(text),
+            Some(other) => Err(wrong(key, other, "a text")),
+        }
+    }
+
+    /// A list under `key`; empty where it is absent or `null`.
+    pub(super) fn list(&self, key: &'static str) -> Result<&[Value], ConfigError> {
+        match self.present(key) {
+            None => Ok(&[]),
+            Some(Value::Array(values)) => Ok(values),
+            Some(other) => Err(wrong(key, other, "a list")),
+        }
+    }
+
+    /// Two numbers, the first not above the second, the second possibly infinite in any of its spellings.
+    pub(super) fn limits(
+        &self,
+        key: &'static str,
+        default: (f32, f32),
+    ) -> Result<(f32, f32), ConfigError> {
+        let Some(value) = self.present(key) else {
+            return Ok(default);
+        };
+        let pair = value.as_array().map(Vec::as_slice);
+        let (low, high) = match pair {
+            Some([low, high]) => (float(low), float(high)),
+            _ => (None, None),
+        };
+        match (low, high) {
+            (Some(low), Some(high)) if low.is_finite() && low <= high => Ok((low, high)),
+            _ => Err(wrong(
+                key,
+                value,
+                "two numbers, the first finite and not above the second",
+            )),
+        }
+    }
+
+    /// Refuses a key that asks for something this program does not run.
+    pub(super) fn refuse(&self, key: &'static str, wanted: &str) -> ConfigError {
+        ConfigError::Field {
+            key,
+            found: self.0.get(key).map_or_else(|| "missing".into(), shown),
+            wanted: wanted.into(),
+            advice: "Other values are not supported yet.",
         }
     }
 
@@ -283,6 +357,16 @@ impl Keys {
             Some(Value::Array(values)) => values.iter().map(id).collect(),
             Some(value) => Ok(vec![id(value)?]),
         }
+    }
+}
+
+/// A number, or one of the spellings of infinity: transformers 5's tag, and the text.
+fn float(value: &Value) -> Option<f32> {
+    let named = value.get("__float__").or(Some(value));
+    match named.and_then(Value::as_str) {
+        Some("Infinity" | "inf") => Some(f32::INFINITY),
+        Some(_) => None,
+        None => value.as_f64().map(|x| x as f32),
     }
 }
 

@@ -1,27 +1,26 @@
-//! The families this program runs: for each, what its configuration means, which tensors it has, and how they make a model.
-//!
-//! A new family is an entry of [`FAMILIES`] and a forward pass; nothing else asks for a `model_type` or a tensor's name.
+//! How a family's entry in [`super::table`] becomes the tensors of a model.
 
-use std::collections::BTreeMap;
+use std::ops::Range;
 
-use super::config::{Config, ConfigError, Keys, MAX_LAYERS, MAX_SIZE, MambaDims, derived_size};
-use super::{Layer, MambaMixer};
+use super::config::{Config, Reader};
+use super::dims::BlockDims;
+use super::table;
+use super::{FeedForward, Layer, Mlp};
 use crate::tensor::Tensor;
 
-/// A family of models: one forward pass.
+/// A family of models.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Family {
     /// Mamba-1, the selective state-space model (`MambaForCausalLM`).
     Mamba,
-}
-
-impl Family {
-    /// The family's entry in the table.
-    pub fn entry(self) -> &'static FamilyEntry {
-        match self {
-            Family::Mamba => &MAMBA,
-        }
-    }
+    /// Mamba-1 with norms of dt, B and C inside the mixer (`FalconMambaForCausalLM`).
+    FalconMamba,
+    /// Mamba-2, state-space duality (`Mamba2ForCausalLM`).
+    Mamba2,
+    /// Mamba and attention in turns, with experts (`JambaForCausalLM`).
+    Jamba,
+    /// The Transformer of today (`LlamaForCausalLM`).
+    Llama,
 }
 
 /// What is known of a family.
@@ -35,33 +34,20 @@ pub struct FamilyEntry {
     pub model_type: &'static str,
     /// The class named in `architectures`.
     pub architecture: &'static str,
-    pub(super) config: fn(&Keys) -> Result<Config, ConfigError>,
-    embedding: Row,
-    final_norm: Row,
-    head: Row,
-    layer: &'static [Row],
-    build_layer: fn(&mut LayerParts<'_>) -> Result<Layer, MissingTensor>,
+    pub(super) config: Reader,
+    pub(super) names: Names,
+    pub(super) layer: fn(&Config, &BlockDims, &mut LayerShelf<'_>) -> Result<Layer, Stop>,
 }
 
-/// Every family that can be run, in the order errors list them.
-pub const FAMILIES: &[FamilyEntry] = &[MAMBA];
-
-/// The `model_type`s that can be run, for a reader.
-pub fn supported() -> String {
-    FAMILIES
-        .iter()
-        .map(|entry| entry.model_type)
-        .collect::<Vec<_>>()
-        .join(", ")
-}
-
-/// When a checkpoint has a tensor.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Need {
-    /// Always.
-    Required,
-    /// One of the embedding and the head may be missing: the other then serves for both.
-    TiedPair,
+/// Names of the tensors outside of the blocks, and what those inside begin with.
+#[derive(Debug)]
+pub(super) struct Names {
+    pub(super) embedding: &'static str,
+    /// The name the original code gave the embedding, where that differs.
+    pub(super) embedding_alias: Option<&'static str>,
+    pub(super) final_norm: &'static str,
+    pub(super) head: &'static str,
+    pub(super) layers: &'static str,
 }
 
 /// A tensor a checkpoint of a given configuration has to hold.
@@ -69,64 +55,72 @@ pub enum Need {
 pub struct TensorSpec {
     /// Its name in Hugging Face files.
     pub name: String,
-    /// The name the original code gave it, where that differs.
-    pub alias: Option<&'static str>,
+    /// Where else it may be.
+    pub alias: Option<Alias>,
     /// Axis lengths, outermost first.
     pub shape: Vec<usize>,
-    /// Whether it may be missing.
-    pub need: Need,
 }
 
-/// A tensor that is not among those given. Checking a checkpoint against [`FamilyEntry::tensors`] rules it out.
-#[derive(Debug, PartialEq, Eq)]
-pub struct MissingTensor(pub String);
+/// Another place for a tensor.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Alias {
+    /// The same tensor under another name.
+    Named(&'static str),
+    /// Rows of one entry of a larger tensor, as transformers 5 fuses experts.
+    PartOf {
+        /// Name of the larger tensor.
+        name: String,
+        /// Its shape, three axes.
+        shape: [usize; 3],
+        /// Which entry of its first axis.
+        index: usize,
+        /// Which rows of that entry.
+        rows: Range<usize>,
+    },
+}
+
+/// Where the tensors of a model come from. One that is missing or of another shape is noted there and answered with
+/// [`Tensor::placeholder`], so that all that is wrong can be said at once.
+pub trait Shelf {
+    /// The tensor of that description.
+    ///
+    /// # Errors
+    /// When so much is wrong that going on makes no sense.
+    fn take(&mut self, spec: TensorSpec) -> Result<Tensor, Stop>;
+
+    /// The same, where there may be none.
+    ///
+    /// # Errors
+    /// As [`Self::take`].
+    fn find(&mut self, spec: TensorSpec) -> Result<Option<Tensor>, Stop>;
+}
+
+/// A sign to stop building: what is wrong is known to the shelf.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stop;
 
 /// The parts of a model that come from tensors.
 #[derive(Debug)]
 pub struct Parts {
-    /// `[v, e]`.
-    pub embedding: Tensor,
+    /// `[v, e]`; one of embedding and head may be missing, the other then serves for both.
+    pub embedding: Option<Tensor>,
     /// One a block, in order.
     pub layers: Vec<Layer>,
     /// `[e]`.
     pub final_norm: Tensor,
+    /// `[v, e]`.
+    pub head: Option<Tensor>,
 }
 
-/// One tensor of a family: its name (behind the layer's prefix, for those of a layer), shape, and when there is one.
-#[derive(Debug)]
-struct Row {
-    name: &'static str,
-    alias: Option<&'static str>,
-    shape: fn(&Config) -> Vec<usize>,
-    present: fn(&Config) -> bool,
-}
-
-impl Row {
-    const fn new(name: &'static str, shape: fn(&Config) -> Vec<usize>) -> Self {
-        Self {
-            name,
-            alias: None,
-            shape,
-            present: |_| true,
-        }
-    }
-
-    const fn only_if(mut self, present: fn(&Config) -> bool) -> Self {
-        self.present = present;
-        self
-    }
-
-    const fn or_named(mut self, alias: &'static str) -> Self {
-        self.alias = Some(alias);
-        self
-    }
-
-    fn spec(&self, prefix: &str, config: &Config, need: Need) -> TensorSpec {
-        TensorSpec {
-            name: format!("{prefix}{}", self.name),
-            alias: self.alias,
-            shape: (self.shape)(config),
-            need,
+impl Family {
+    /// The family's entry in the table.
+    pub fn entry(self) -> &'static FamilyEntry {
+        match self {
+            Family::Mamba => &table::MAMBA,
+            Family::FalconMamba => &table::FALCON_MAMBA,
+            Family::Mamba2 => &table::MAMBA2,
+            Family::Jamba => &table::JAMBA,
+            Family::Llama => &table::LLAMA,
         }
     }
 }
@@ -134,187 +128,159 @@ impl Row {
 impl FamilyEntry {
     /// Name of the embedding in Hugging Face files.
     pub fn embedding_name(&self) -> &'static str {
-        self.embedding.name
+        self.names.embedding
     }
 
     /// Name of the head.
     pub fn head_name(&self) -> &'static str {
-        self.head.name
+        self.names.head
     }
 
-    /// Every tensor a checkpoint of this configuration holds, the outer ones first, then block by block.
-    pub fn tensors<'a>(&'a self, config: &'a Config) -> impl Iterator<Item = TensorSpec> + 'a {
-        let outer = [
-            self.embedding.spec("", config, Need::TiedPair),
-            self.final_norm.spec("", config, Need::Required),
-            self.head.spec("", config, Need::TiedPair),
-        ];
-        let layers = (0..config.n_layers).flat_map(move |i| {
-            let rows = self.layer.iter().filter(move |row| (row.present)(config));
-            rows.map(move |row| row.spec(&layer_prefix(i), config, Need::Required))
-        });
-        outer.into_iter().chain(layers)
-    }
-
-    /// Puts checked tensors, by their Hugging Face names, where the forward pass looks for them; the head stays behind.
+    /// Takes every tensor a checkpoint of this configuration holds to where the forward pass looks for it.
     ///
     /// # Errors
-    /// When one of [`Self::tensors`] is not there.
-    pub fn build(
-        &self,
-        config: &Config,
-        tensors: &mut BTreeMap<String, Tensor>,
-    ) -> Result<Parts, MissingTensor> {
-        let embedding = take(tensors, self.embedding.name.into())?;
-        let final_norm = take(tensors, self.final_norm.name.into())?;
-        let layers = (0..config.n_layers)
-            .map(|i| {
-                (self.build_layer)(&mut LayerParts {
-                    prefix: layer_prefix(i),
-                    config,
-                    tensors,
-                })
-            })
-            .collect::<Result<_, _>>()?;
+    /// When the shelf says so.
+    pub fn build(&self, config: &Config, shelf: &mut dyn Shelf) -> Result<Parts, Stop> {
+        let outer = |name: &str, alias: Option<&'static str>| TensorSpec {
+            name: name.to_owned(),
+            alias: alias.map(Alias::Named),
+            shape: vec![config.vocab_size, config.d_model],
+        };
+        let embedding = shelf.find(outer(self.names.embedding, self.names.embedding_alias))?;
+        let head = shelf.find(outer(self.names.head, None))?;
+        let final_norm = shelf.take(TensorSpec {
+            name: self.names.final_norm.to_owned(),
+            alias: None,
+            shape: vec![config.d_model],
+        })?;
+        let mut layers = Vec::new();
+        for (i, block) in config.blocks.iter().enumerate() {
+            let prefix = format!("{}.{i}.", self.names.layers);
+            layers.push((self.layer)(
+                config,
+                block,
+                &mut LayerShelf { prefix, shelf },
+            )?);
+        }
         Ok(Parts {
             embedding,
             layers,
             final_norm,
+            head,
         })
     }
-}
 
-fn layer_prefix(i: usize) -> String {
-    format!("backbone.layers.{i}.")
-}
-
-fn take(tensors: &mut BTreeMap<String, Tensor>, name: String) -> Result<Tensor, MissingTensor> {
-    tensors.remove(&name).ok_or(MissingTensor(name))
+    /// Every tensor a checkpoint of this configuration holds: embedding, head, last norm, then block by block.
+    pub fn tensors(&self, config: &Config) -> Vec<TensorSpec> {
+        struct Listing(Vec<TensorSpec>);
+        impl Shelf for Listing {
+            fn take(&mut self, spec: TensorSpec) -> Result<Tensor, Stop> {
+                self.0.push(spec);
+                Ok(Tensor::placeholder())
+            }
+            fn find(&mut self, spec: TensorSpec) -> Result<Option<Tensor>, Stop> {
+                self.take(spec).map(Some)
+            }
+        }
+        let mut listing = Listing(Vec::new());
+        // A listing never stops.
+        let _ = self.build(config, &mut listing);
+        listing.0
+    }
 }
 
 /// The tensors of one block.
-struct LayerParts<'a> {
+pub(super) struct LayerShelf<'a> {
     prefix: String,
-    config: &'a Config,
-    tensors: &'a mut BTreeMap<String, Tensor>,
+    shelf: &'a mut dyn Shelf,
 }
 
-impl LayerParts<'_> {
-    fn take(&mut self, row: &Row) -> Result<Tensor, MissingTensor> {
-        take(self.tensors, format!("{}{}", self.prefix, row.name))
+impl LayerShelf<'_> {
+    pub(super) fn take(&mut self, name: &str, shape: &[usize]) -> Result<Tensor, Stop> {
+        self.shelf.take(self.spec(name, shape))
     }
 
-    fn take_if_present(&mut self, row: &Row) -> Result<Option<Tensor>, MissingTensor> {
-        (row.present)(self.config)
-            .then(|| self.take(row))
-            .transpose()
+    pub(super) fn take_if(
+        &mut self,
+        present: bool,
+        name: &str,
+        shape: &[usize],
+    ) -> Result<Option<Tensor>, Stop> {
+        present.then(|| self.take(name, shape)).transpose()
     }
-}
 
-// Mamba-1. Names and shapes as in transformers' `MambaForCausalLM`; only the embedding is named otherwise in the original code.
+    fn spec(&self, name: &str, shape: &[usize]) -> TensorSpec {
+        TensorSpec {
+            name: format!("{}{name}", self.prefix),
+            alias: None,
+            shape: shape.to_vec(),
+        }
+    }
 
-const MAMBA: FamilyEntry = FamilyEntry {
-    family: Family::Mamba,
-    title: "Mamba",
-    model_type: "mamba",
-    architecture: "MambaForCausalLM",
-    config: mamba_config,
-    embedding: Row::new("backbone.embeddings.weight", |c| {
-        vec![c.vocab_size, c.d_model]
-    })
-    .or_named("backbone.embedding.weight"),
-    final_norm: Row::new("backbone.norm_f.weight", |c| vec![c.d_model]),
-    head: Row::new("lm_head.weight", |c| vec![c.vocab_size, c.d_model]),
-    layer: &[
-        NORM,
-        IN_PROJ,
-        IN_PROJ_BIAS,
-        CONV,
-        CONV_BIAS,
-        X_PROJ,
-        DT_PROJ,
-        DT_BIAS,
-        A_LOG,
-        D_SKIP,
-        OUT_PROJ,
-        OUT_PROJ_BIAS,
-    ],
-    build_layer: mamba_layer,
-};
+    /// A SwiGLU network `[e]` → `[width]` → `[e]` under `name`.
+    pub(super) fn mlp(
+        &mut self,
+        name: &str,
+        d_model: usize,
+        width: usize,
+        bias: bool,
+    ) -> Result<Mlp, Stop> {
+        let mut half = |part: &str, shape: [usize; 2]| -> Result<_, Stop> {
+            let weight = self.take(&format!("{name}.{part}.weight"), &shape)?;
+            let bias = self.take_if(bias, &format!("{name}.{part}.bias"), &shape[..1])?;
+            Ok((weight, bias))
+        };
+        let (gate, gate_bias) = half("gate_proj", [width, d_model])?;
+        let (up, up_bias) = half("up_proj", [width, d_model])?;
+        let (down, down_bias) = half("down_proj", [d_model, width])?;
+        Ok(Mlp {
+            gate,
+            gate_bias,
+            up,
+            up_bias,
+            down,
+            down_bias,
+        })
+    }
 
-const NORM: Row = Row::new("norm.weight", |c| vec![c.d_model]);
-const IN_PROJ: Row = Row::new("mixer.in_proj.weight", |c| {
-    vec![2 * c.mamba.d_inner, c.d_model]
-});
-const IN_PROJ_BIAS: Row =
-    Row::new("mixer.in_proj.bias", |c| vec![2 * c.mamba.d_inner]).only_if(|c| c.mamba.proj_bias);
-const CONV: Row = Row::new("mixer.conv1d.weight", |c| {
-    vec![c.mamba.d_inner, 1, c.mamba.d_conv]
-});
-const CONV_BIAS: Row =
-    Row::new("mixer.conv1d.bias", |c| vec![c.mamba.d_inner]).only_if(|c| c.mamba.conv_bias);
-const X_PROJ: Row = Row::new("mixer.x_proj.weight", |c| {
-    vec![c.mamba.dt_rank + 2 * c.mamba.d_state, c.mamba.d_inner]
-});
-const DT_PROJ: Row = Row::new("mixer.dt_proj.weight", |c| {
-    vec![c.mamba.d_inner, c.mamba.dt_rank]
-});
-const DT_BIAS: Row = Row::new("mixer.dt_proj.bias", |c| vec![c.mamba.d_inner]);
-const A_LOG: Row = Row::new("mixer.A_log", |c| vec![c.mamba.d_inner, c.mamba.d_state]);
-const D_SKIP: Row = Row::new("mixer.D", |c| vec![c.mamba.d_inner]);
-const OUT_PROJ: Row = Row::new("mixer.out_proj.weight", |c| {
-    vec![c.d_model, c.mamba.d_inner]
-});
-const OUT_PROJ_BIAS: Row =
-    Row::new("mixer.out_proj.bias", |c| vec![c.d_model]).only_if(|c| c.mamba.proj_bias);
-
-/// Keys and defaults of transformers' `MambaConfig`.
-fn mamba_config(keys: &Keys) -> Result<Config, ConfigError> {
-    keys.one_of("hidden_act", &["silu", "swish"])?;
-    let d_model = keys.size("hidden_size", 768, MAX_SIZE)?;
-    let expand = keys.positive("expand", 2.0, MAX_SIZE as f64)?;
-    let d_inner = match keys.optional_size("intermediate_size", MAX_SIZE)? {
-        Some(written) => written,
-        None => derived_size(
-            "intermediate_size",
-            (expand * d_model as f64).trunc(),
-            "`expand` times `hidden_size`",
-        )?,
-    };
-    Ok(Config {
-        family: Family::Mamba,
-        vocab_size: keys.size("vocab_size", 50280, MAX_SIZE)?,
-        d_model,
-        n_layers: keys.size("num_hidden_layers", 32, MAX_LAYERS)?,
-        norm_eps: keys.positive("layer_norm_epsilon", 1e-5, 1.0)? as f32,
-        tied: keys.flag("tie_word_embeddings", true)?,
-        eos: keys.ids("eos_token_id", 0)?,
-        mamba: MambaDims {
-            d_inner,
-            d_state: keys.size("state_size", 16, MAX_SIZE)?,
-            d_conv: keys.size("conv_kernel", 4, MAX_SIZE)?,
-            dt_rank: keys.auto_size("time_step_rank", d_model.div_ceil(16), MAX_SIZE)?,
-            proj_bias: keys.flag("use_bias", false)?,
-            conv_bias: keys.flag("use_conv_bias", true)?,
-        },
-    })
-}
-
-fn mamba_layer(parts: &mut LayerParts<'_>) -> Result<Layer, MissingTensor> {
-    Ok(Layer {
-        norm: parts.take(&NORM)?,
-        mixer: MambaMixer {
-            in_proj: parts.take(&IN_PROJ)?,
-            in_proj_bias: parts.take_if_present(&IN_PROJ_BIAS)?,
-            conv: parts.take(&CONV)?,
-            conv_bias: parts.take_if_present(&CONV_BIAS)?,
-            x_proj: parts.take(&X_PROJ)?,
-            dt_proj: parts.take(&DT_PROJ)?,
-            dt_bias: parts.take(&DT_BIAS)?,
-            a_log: parts.take(&A_LOG)?,
-            d_skip: parts.take(&D_SKIP)?,
-            out_proj: parts.take(&OUT_PROJ)?,
-            out_proj_bias: parts.take_if_present(&OUT_PROJ_BIAS)?,
-        },
-    })
+    /// `count` experts and their router under `name`: a name an expert, or all in two tensors as transformers 5 holds them.
+    pub(super) fn experts(
+        &mut self,
+        name: &str,
+        d_model: usize,
+        width: usize,
+        count: usize,
+    ) -> Result<FeedForward, Stop> {
+        let router = self.take(&format!("{name}.router.weight"), &[count, d_model])?;
+        let gate_up = (
+            format!("{name}.experts.gate_up_proj"),
+            [count, 2 * width, d_model],
+        );
+        let down = (format!("{name}.experts.down_proj"), [count, d_model, width]);
+        let mut experts = Vec::new();
+        for index in 0..count {
+            let mut part =
+                |part: &str, fused: &(String, [usize; 3]), rows: Range<usize>| -> Result<_, Stop> {
+                    let shape = [rows.len(), fused.1[2]];
+                    let mut spec =
+                        self.spec(&format!("{name}.experts.{index}.{part}.weight"), &shape);
+                    spec.alias = Some(Alias::PartOf {
+                        name: format!("{}{}", self.prefix, fused.0),
+                        shape: fused.1,
+                        index,
+                        rows,
+                    });
+                    self.shelf.take(spec)
+                };
+            experts.push(Mlp {
+                gate: part("gate_proj", &gate_up, 0..width)?,
+                gate_bias: None,
+                up: part("up_proj", &gate_up, width..2 * width)?,
+                up_bias: None,
+                down: part("down_proj", &down, 0..d_model)?,
+                down_bias: None,
+            });
+        }
+        Ok(FeedForward::Experts { router, experts })
+    }
 }

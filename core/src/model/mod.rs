@@ -1,12 +1,19 @@
 //! What a checkpoint is once every name, shape and dtype has been checked.
 
 mod config;
+mod dims;
 mod family;
+mod table;
 
 use std::path::PathBuf;
 
-pub use config::{Config, ConfigError, MAX_CONFIG_BYTES, MambaDims};
-pub use family::{FAMILIES, Family, FamilyEntry, MissingTensor, Need, Parts, TensorSpec};
+pub use config::{Config, ConfigError, MAX_CONFIG_BYTES};
+pub use dims::{
+    AttentionDims, BlockDims, FeedForwardDims, InnerNorm, Mamba2Dims, MambaDims, MixerDims,
+    RecurrentDims,
+};
+pub use family::{Alias, Family, FamilyEntry, Parts, Shelf, Stop, TensorSpec};
+pub use table::FAMILIES;
 
 use ndarray::Array2;
 
@@ -51,13 +58,26 @@ pub struct Model {
     pub bytes_on_disk: u64,
 }
 
-/// One block: x + mixer(RMSNorm(x)).
+/// One block: x ← x + mixer(RMSNorm(x)), and where there is a feed-forward part, x ← x + ff(RMSNorm(x)).
 #[derive(Debug)]
 pub struct Layer {
     /// Weight of the RMSNorm before the mixer, `[e]`.
     pub norm: Tensor,
     /// What mixes tokens.
-    pub mixer: MambaMixer,
+    pub mixer: Mixer,
+    /// What works on each token alone.
+    pub feed_forward: Option<FeedForwardPart>,
+}
+
+/// Weights of a mixer.
+#[derive(Debug)]
+pub enum Mixer {
+    /// Mamba-1, FalconMamba, and the Mamba layers of Jamba.
+    Mamba(MambaMixer),
+    /// Mamba-2.
+    Mamba2(Mamba2Mixer),
+    /// Softmax attention.
+    Attention(AttentionMixer),
 }
 
 /// Weights of a Mamba-1 mixer. Linear weights are stored `[out, in]`.
@@ -73,6 +93,8 @@ pub struct MambaMixer {
     pub conv_bias: Option<Tensor>,
     /// `[r + 2n, d]`: rows of Δ's low-rank input, of B, of C.
     pub x_proj: Tensor,
+    /// Weights of the norms of dt, B and C, in families that store them.
+    pub inner_norms: Option<InnerNorms>,
     /// `[d, r]`.
     pub dt_proj: Tensor,
     /// `[d]`.
@@ -87,6 +109,103 @@ pub struct MambaMixer {
     pub out_proj_bias: Option<Tensor>,
 }
 
+/// Weights of Jamba's RMSNorms between x_proj and the scan.
+#[derive(Debug)]
+pub struct InnerNorms {
+    /// `[r]`.
+    pub dt: Tensor,
+    /// `[n]`.
+    pub b: Tensor,
+    /// `[n]`.
+    pub c: Tensor,
+}
+
+/// Weights of a Mamba-2 mixer. `d` = h · p.
+#[derive(Debug)]
+pub struct Mamba2Mixer {
+    /// `[2d + 2gn + h, e]`: rows of z, x, B, C, dt.
+    pub in_proj: Tensor,
+    /// `[2d + 2gn + h]`.
+    pub in_proj_bias: Option<Tensor>,
+    /// `[d + 2gn, 1, k]`: over x, B and C together.
+    pub conv: Tensor,
+    /// `[d + 2gn]`.
+    pub conv_bias: Option<Tensor>,
+    /// `[h]`.
+    pub dt_bias: Tensor,
+    /// `[h]`; A = −exp(`a_log`), one for all channels and slots of a head.
+    pub a_log: Tensor,
+    /// `[h]`, the skip.
+    pub d_skip: Tensor,
+    /// Weight of the gated RMSNorm, `[d]`.
+    pub norm: Tensor,
+    /// `[e, d]`.
+    pub out_proj: Tensor,
+    /// `[e]`.
+    pub out_proj_bias: Option<Tensor>,
+}
+
+/// Weights of an attention mixer: queries and outputs of width heads · head_dim, keys and values of kv_heads · head_dim.
+#[derive(Debug)]
+pub struct AttentionMixer {
+    /// `[heads · head_dim, e]`.
+    pub q_proj: Tensor,
+    /// `[heads · head_dim]`.
+    pub q_bias: Option<Tensor>,
+    /// `[kv_heads · head_dim, e]`.
+    pub k_proj: Tensor,
+    /// `[kv_heads · head_dim]`.
+    pub k_bias: Option<Tensor>,
+    /// `[kv_heads · head_dim, e]`.
+    pub v_proj: Tensor,
+    /// `[kv_heads · head_dim]`.
+    pub v_bias: Option<Tensor>,
+    /// `[e, heads · head_dim]`.
+    pub o_proj: Tensor,
+    /// `[e]`.
+    pub o_bias: Option<Tensor>,
+}
+
+/// The second half of a block in Jamba and the Transformer.
+#[derive(Debug)]
+pub struct FeedForwardPart {
+    /// Weight of the RMSNorm before it, `[e]`.
+    pub norm: Tensor,
+    /// The network or networks.
+    pub network: FeedForward,
+}
+
+/// A feed-forward network, or several and a router.
+#[derive(Debug)]
+pub enum FeedForward {
+    /// Every token goes through it.
+    Dense(Mlp),
+    /// Every token goes through a few.
+    Experts {
+        /// `[x, e]`, a row an expert.
+        router: Tensor,
+        /// The networks.
+        experts: Vec<Mlp>,
+    },
+}
+
+/// A SwiGLU network: down(SiLU(gate x) · up x).
+#[derive(Debug)]
+pub struct Mlp {
+    /// `[width, e]`.
+    pub gate: Tensor,
+    /// `[width]`.
+    pub gate_bias: Option<Tensor>,
+    /// `[width, e]`.
+    pub up: Tensor,
+    /// `[width]`.
+    pub up_bias: Option<Tensor>,
+    /// `[e, width]`.
+    pub down: Tensor,
+    /// `[e]`.
+    pub down_bias: Option<Tensor>,
+}
+
 impl MambaMixer {
     /// A = −exp(`a_log`), slots first as the quick kernels read it: `[n, d]`.
     pub fn a_nd(&self) -> Array2<f32> {
@@ -95,6 +214,115 @@ impl MambaMixer {
         Array2::from_shape_fn((d_state, self.a_log.shape()[0]), |(n, d)| {
             -a_log[d * d_state + n].exp()
         })
+    }
+
+    fn tensors(&self) -> Vec<&Tensor> {
+        let mut all = vec![
+            &self.in_proj,
+            &self.conv,
+            &self.x_proj,
+            &self.dt_proj,
+            &self.dt_bias,
+            &self.a_log,
+            &self.d_skip,
+            &self.out_proj,
+        ];
+        if let Some(norms) = &self.inner_norms {
+            all.extend([&norms.dt, &norms.b, &norms.c]);
+        }
+        all.extend(
+            [&self.in_proj_bias, &self.conv_bias, &self.out_proj_bias]
+                .into_iter()
+                .flatten(),
+        );
+        all
+    }
+}
+
+impl Mamba2Mixer {
+    /// A = −exp(`a_log`), `[h]`.
+    pub fn a_h(&self) -> Vec<f32> {
+        self.a_log.as_f32().iter().map(|a| -a.exp()).collect()
+    }
+
+    fn tensors(&self) -> Vec<&Tensor> {
+        let mut all = vec![
+            &self.in_proj,
+            &self.conv,
+            &self.dt_bias,
+            &self.a_log,
+            &self.d_skip,
+            &self.norm,
+            &self.out_proj,
+        ];
+        all.extend(
+            [&self.in_proj_bias, &self.conv_bias, &self.out_proj_bias]
+                .into_iter()
+                .flatten(),
+        );
+        all
+    }
+}
+
+impl AttentionMixer {
+    fn tensors(&self) -> Vec<&Tensor> {
+        let mut all = vec![&self.q_proj, &self.k_proj, &self.v_proj, &self.o_proj];
+        let biases = [&self.q_bias, &self.k_bias, &self.v_bias, &self.o_bias];
+        all.extend(biases.into_iter().flatten());
+        all
+    }
+}
+
+impl Mlp {
+    fn tensors(&self) -> Vec<&Tensor> {
+        let mut all = vec![&self.gate, &self.up, &self.down];
+        all.extend(
+            [&self.gate_bias, &self.up_bias, &self.down_bias]
+                .into_iter()
+                .flatten(),
+        );
+        all
+    }
+}
+
+impl Mixer {
+    /// A as the readings use it: `[n, d]` for Mamba-1, `[1, h]` for Mamba-2, whose slots share one; none for attention.
+    pub fn decay(&self) -> Option<Array2<f32>> {
+        match self {
+            Mixer::Mamba(mixer) => Some(mixer.a_nd()),
+            Mixer::Mamba2(mixer) => {
+                let a_h = mixer.a_h();
+                Array2::from_shape_vec((1, a_h.len()), a_h).ok()
+            }
+            Mixer::Attention(_) => None,
+        }
+    }
+
+    fn tensors(&self) -> Vec<&Tensor> {
+        match self {
+            Mixer::Mamba(mixer) => mixer.tensors(),
+            Mixer::Mamba2(mixer) => mixer.tensors(),
+            Mixer::Attention(mixer) => mixer.tensors(),
+        }
+    }
+}
+
+impl Layer {
+    /// Every tensor of the block.
+    fn tensors(&self) -> Vec<&Tensor> {
+        let mut all = self.mixer.tensors();
+        all.push(&self.norm);
+        if let Some(part) = &self.feed_forward {
+            all.push(&part.norm);
+            match &part.network {
+                FeedForward::Dense(mlp) => all.extend(mlp.tensors()),
+                FeedForward::Experts { router, experts } => {
+                    all.push(router);
+                    all.extend(experts.iter().flat_map(Mlp::tensors));
+                }
+            }
+        }
+        all
     }
 }
 
@@ -106,26 +334,7 @@ impl Model {
 
     /// Every tensor, in no particular order.
     pub fn tensors(&self) -> impl Iterator<Item = &Tensor> {
-        let layers = self.layers.iter().flat_map(|layer| {
-            let m = &layer.mixer;
-            [
-                &layer.norm,
-                &m.in_proj,
-                &m.conv,
-                &m.x_proj,
-                &m.dt_proj,
-                &m.dt_bias,
-                &m.a_log,
-                &m.d_skip,
-                &m.out_proj,
-            ]
-            .into_iter()
-            .chain(
-                [&m.in_proj_bias, &m.conv_bias, &m.out_proj_bias]
-                    .into_iter()
-                    .flatten(),
-            )
-        });
+        let layers = self.layers.iter().flat_map(Layer::tensors);
         [&self.embedding, &self.final_norm]
             .into_iter()
             .chain(&self.head)

@@ -13,12 +13,14 @@
 
 mod real;
 mod sequential;
+mod ssd;
 
 use ndarray::{Array2, ArrayView1, ArrayView2, ArrayView3};
 use thiserror::Error;
 
 pub use real::{Real, sigmoid, silu, softplus};
 pub use sequential::sequential;
+pub use ssd::{SsdInput, SsdOutput, clamp, ssd_sequential};
 
 /// B or C of a scan.
 #[derive(Clone, Copy, Debug)]

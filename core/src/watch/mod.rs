@@ -5,6 +5,7 @@
 //! its controls moves: [`Watch`] keeps the session and works only on what is new.
 
 mod recorder;
+mod rerun;
 mod run;
 
 use std::sync::Arc;
@@ -14,7 +15,8 @@ pub use run::Watch;
 
 use crate::generate::{Finish, Sampling};
 use crate::job::ModelRef;
-use crate::model::Config;
+use crate::model::{BlockDims, Config};
+use crate::state::StateBytes;
 
 /// Tokens between two kept snapshots of the state; records are dropped by as many.
 pub const BLOCK: usize = 64;
@@ -44,21 +46,42 @@ pub struct WatchJob {
 }
 
 impl WatchJob {
-    /// Bytes one token's record takes in a model.
-    pub fn bytes_per_token(config: &Config) -> usize {
-        let dims = config.mamba;
-        let values = config.n_layers * (2 * dims.d_inner + 2 * dims.d_state);
-        let snapshot = config.n_layers * dims.d_inner * (dims.d_state + dims.d_conv);
-        let frames = config.n_layers * size_of::<LayerRecord>()
+    /// Bytes one token's record takes in a model, among `window` others.
+    pub fn bytes_per_token(config: &Config, window: usize) -> usize {
+        let layer = |block: &BlockDims| match (block.mixer.recurrent(), block.mixer.attention()) {
+            (Some(dims), _) => {
+                let values = dims.delta_width + dims.d_inner + 2 * dims.groups * dims.d_state;
+                let snapshot = dims.d_inner * dims.d_state + dims.conv_channels * dims.d_conv;
+                values + snapshot / BLOCK
+            }
+            (None, Some(dims)) => dims.heads * window,
+            (None, None) => 0,
+        };
+        let values: usize = config.blocks.iter().map(layer).sum();
+        let frames = config.n_layers() * size_of::<LayerRecord>()
             + NEXT_TOKENS * size_of::<(u32, f32)>()
             + size_of::<TokenRecord>();
-        (values + snapshot / BLOCK) * size_of::<f32>() + frames
+        values * size_of::<f32>() + frames
     }
 
     /// The window that fits `wanted` tokens and a budget in bytes; never less than a block, for there must be something to see.
     pub fn affordable_window(config: &Config, wanted: usize, budget: u64) -> usize {
-        let fits = usize::try_from(budget).unwrap_or(usize::MAX) / Self::bytes_per_token(config);
-        wanted.min(fits).max(BLOCK)
+        let budget = usize::try_from(budget).unwrap_or(usize::MAX);
+        let fits = |window: usize| {
+            let bytes = Self::bytes_per_token(config, window).checked_mul(window);
+            bytes.is_some_and(|bytes| bytes <= budget)
+        };
+        // What attention records grows with the window too, so that the most that fits is searched for.
+        let (mut most, mut too_much) = (0, wanted.saturating_add(1));
+        while most + 1 < too_much {
+            let middle = most + (too_much - most) / 2;
+            if fits(middle) {
+                most = middle;
+            } else {
+                too_much = middle;
+            }
+        }
+        most.max(BLOCK)
     }
 }
 
@@ -75,17 +98,53 @@ pub struct Reading {
 
 /// What one token did in one layer, in full.
 #[derive(Clone, Debug, PartialEq)]
-pub struct LayerRecord {
-    /// Δ, `[d]`.
-    pub delta_d: Box<[f32]>,
+pub enum LayerRecord {
+    /// In a layer with a hidden state.
+    Scan(ScanRecord),
+    /// In a layer of attention.
+    Attention(AttentionRecord),
+}
+
+/// What one token did to a hidden state.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ScanRecord {
+    /// Δ, `[d]` for Mamba-1 and `[h]` for Mamba-2.
+    pub delta: Box<[f32]>,
     /// The scan's input, `[d]`.
     pub u_d: Box<[f32]>,
-    /// B, `[n]`.
-    pub b_n: Box<[f32]>,
-    /// C, `[n]`.
-    pub c_n: Box<[f32]>,
+    /// B, `[n]`, or `[g · n]` for Mamba-2.
+    pub b: Box<[f32]>,
+    /// C, as B.
+    pub c: Box<[f32]>,
     /// The same in three numbers.
     pub reading: Reading,
+}
+
+/// Where one token looked.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AttentionRecord {
+    /// Position of the first token there is a weight of.
+    pub first: usize,
+    /// Weights by head: as many for each as there are tokens from `first` to this one.
+    pub weights: Box<[f32]>,
+}
+
+impl LayerRecord {
+    /// Of a layer with a hidden state.
+    pub fn scan(&self) -> Option<&ScanRecord> {
+        match self {
+            Self::Scan(record) => Some(record),
+            Self::Attention(_) => None,
+        }
+    }
+
+    /// Of a layer of attention.
+    pub fn attention(&self) -> Option<&AttentionRecord> {
+        match self {
+            Self::Attention(record) => Some(record),
+            Self::Scan(_) => None,
+        }
+    }
 }
 
 /// What one token did.
@@ -143,12 +202,12 @@ pub struct Watched {
     pub records: Vec<Arc<TokenRecord>>,
     /// The layer the norms are of.
     pub layer: usize,
-    /// ‖h[·, n]‖ over channels after each recorded token, `[n]` each.
+    /// ‖h[·, n]‖ over channels after each recorded token, `[n]` each; none for a layer of attention.
     pub slot_norms: Vec<Arc<[f32]>>,
-    /// The state of the chosen layer after the chosen token.
+    /// The state of the chosen layer after the chosen token; none for a layer of attention.
     pub focus: Option<Focus>,
     /// Bytes of the session's state.
-    pub state_bytes: usize,
+    pub state_bytes: StateBytes,
     /// Tokens a second.
     pub speed: Speed,
     /// Why the text ended, once it has.

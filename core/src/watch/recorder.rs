@@ -3,26 +3,27 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use ndarray::{Array2, ArrayViewD, Ix2};
+use ndarray::{Array2, ArrayD, ArrayViewD, Axis, Ix2};
 
-use super::{BLOCK, LayerRecord, NEXT_TOKENS, Reading, TokenRecord};
+use super::{AttentionRecord, BLOCK, LayerRecord, NEXT_TOKENS, Reading, ScanRecord, TokenRecord};
 use crate::backend::fast::{dot, mean_decay};
 use crate::generate::{log_sum_exp, most_likely};
-use crate::model::Model;
-use crate::state::State;
+use crate::model::{Config, Model, RecurrentDims};
+use crate::state::{RecurrentState, State};
 use crate::trace::{Probe, Site, Tap};
 
 /// Records of the last tokens of one text.
 pub(super) struct Recorder {
-    /// A = −exp(A_log) of every layer, `[n, d]`.
-    pub(super) a_nd: Vec<Array2<f32>>,
+    config: Config,
+    /// A of every layer, as [`crate::model::Mixer::decay`] gives it.
+    decay: Vec<Option<Array2<f32>>>,
     /// Position of the first record; a multiple of [`BLOCK`] once something was dropped.
     pub(super) first: usize,
     pub(super) records: VecDeque<Arc<TokenRecord>>,
     /// States before the tokens `first`, `first + BLOCK`, …
-    pub(super) snapshots: VecDeque<Arc<State>>,
+    pub(super) snapshots: VecDeque<Arc<[Option<RecurrentState>]>>,
     window: usize,
-    chunk: BTreeMap<Site, Array2<f32>>,
+    chunk: BTreeMap<Site, ArrayD<f32>>,
     /// Scores after the last recorded token.
     last_logits_v: Vec<f32>,
 }
@@ -31,22 +32,21 @@ impl Tap for Recorder {
     fn wants(&self, site: Site) -> bool {
         matches!(
             site.probe,
-            Probe::Delta | Probe::ConvOut | Probe::B | Probe::C | Probe::Logits
+            Probe::Delta | Probe::ConvOut | Probe::B | Probe::C | Probe::Attention | Probe::Logits
         )
     }
 
     fn record(&mut self, site: Site, value: ArrayViewD<'_, f32>) {
-        if let Ok(value) = value.into_dimensionality::<Ix2>() {
-            self.chunk.insert(site, value.to_owned());
-        }
+        self.chunk.insert(site, value.to_owned());
     }
 }
 
 impl Recorder {
     pub(super) fn new(model: &Model, window: usize, first: usize) -> Self {
-        let a_nd = model.layers.iter().map(|layer| layer.mixer.a_nd());
+        let layers = model.layers.iter();
         Self {
-            a_nd: a_nd.collect(),
+            decay: layers.map(|layer| layer.mixer.decay()).collect(),
+            config: model.config.clone(),
             first,
             records: VecDeque::new(),
             snapshots: VecDeque::new(),
@@ -64,13 +64,18 @@ impl Recorder {
     /// Keeps the state before the next token, where one is due; call before every chunk, which must not cross a block.
     pub(super) fn before_chunk(&mut self, state: impl FnOnce() -> State) {
         if self.records.len().is_multiple_of(BLOCK) {
-            self.snapshots.push_back(Arc::new(state()));
+            // Keys and values are not kept: what a layer of attention did is in the records.
+            let layers = state().layers.into_iter();
+            let kept = layers.map(|layer| layer.recurrent().cloned());
+            self.snapshots.push_back(kept.collect());
         }
     }
 
     /// Makes records of the chunk that has just passed, whose tokens were `ids`, and drops what is older than the window.
     pub(super) fn after_chunk(&mut self, ids: &[u32]) {
-        let Some(logits_lv) = self.chunk.remove(&Site::model(Probe::Logits)) else {
+        let logits = self.chunk.remove(&Site::model(Probe::Logits));
+        let Some(logits_lv) = logits.and_then(|value| value.into_dimensionality::<Ix2>().ok())
+        else {
             return;
         };
         let surprise = |scores: &[f32], id: u32| log_sum_exp(scores) - scores[id as usize];
@@ -79,7 +84,7 @@ impl Recorder {
             let record = TokenRecord {
                 id,
                 surprise: before.map(|scores| surprise(scores, id)),
-                layers: (0..self.a_nd.len())
+                layers: (0..self.decay.len())
                     .map(|layer| self.layer_record(layer, l))
                     .collect(),
                 next: logits_lv
@@ -99,31 +104,86 @@ impl Recorder {
     }
 
     fn layer_record(&self, layer: usize, l: usize) -> LayerRecord {
-        let row = |probe| -> Box<[f32]> {
-            self.chunk
-                .get(&Site::layer(layer, probe))
-                .map_or_else(Box::default, |value| value.row(l).iter().copied().collect())
-        };
-        let (delta_d, u_d, b_n) = (row(Probe::Delta), row(Probe::ConvOut), row(Probe::B));
-        // ‖Δ·u ⊗ B‖ over channels and slots is ‖Δ·u‖ · ‖B‖.
-        let delta_u: Box<[f32]> = delta_d
-            .iter()
-            .zip(&u_d)
-            .map(|(delta, u)| delta * u)
-            .collect();
+        match self.config.blocks[layer].mixer.recurrent() {
+            Some(dims) => LayerRecord::Scan(self.scan_record(layer, &dims, l)),
+            None => LayerRecord::Attention(self.attention_record(layer, l)),
+        }
+    }
+
+    /// The values of token `l` of the chunk.
+    fn row(&self, layer: usize, probe: Probe, l: usize) -> Box<[f32]> {
+        let value = self.chunk.get(&Site::layer(layer, probe));
+        value.map_or_else(Box::default, |value| {
+            value.index_axis(Axis(0), l).iter().copied().collect()
+        })
+    }
+
+    fn scan_record(&self, layer: usize, dims: &RecurrentDims, l: usize) -> ScanRecord {
+        let (delta, b) = (
+            self.row(layer, Probe::Delta, l),
+            self.row(layer, Probe::B, l),
+        );
+        // Mamba-2's convolution puts out B and C behind x.
+        let mut u_d = self.row(layer, Probe::ConvOut, l).into_vec();
+        u_d.truncate(dims.d_inner);
         let reading = Reading {
-            mean_delta: delta_d.iter().sum::<f32>() / delta_d.len() as f32,
-            write: (dot(&delta_u, &delta_u) * dot(&b_n, &b_n)).sqrt(),
-            retention: self.a_nd[layer]
-                .as_slice()
-                .map_or(f32::NAN, |a_nd| mean_decay(&delta_d, a_nd)),
+            mean_delta: delta.iter().sum::<f32>() / delta.len() as f32,
+            write: write_strength(&delta, &u_d, &b, dims),
+            retention: self.decay[layer]
+                .as_ref()
+                .and_then(|decay| Some(mean_decay(&delta, decay.as_slice()?)))
+                .unwrap_or(f32::NAN),
         };
-        LayerRecord {
-            delta_d,
-            u_d,
-            b_n,
-            c_n: row(Probe::C),
+        ScanRecord {
+            delta,
+            u_d: u_d.into(),
+            b,
+            c: self.row(layer, Probe::C, l),
             reading,
         }
     }
+
+    fn attention_record(&self, layer: usize, l: usize) -> AttentionRecord {
+        let Some(weights) = self.chunk.get(&Site::layer(layer, Probe::Attention)) else {
+            return AttentionRecord {
+                first: 0,
+                weights: Box::default(),
+            };
+        };
+        // The chunk's last token sees all of the axis, those before it one less each.
+        let tokens = weights.len_of(Axis(0));
+        let seen = weights.len_of(Axis(2)) + l + 1 - tokens;
+        let first = seen.saturating_sub(self.window.max(BLOCK));
+        let of_token = weights.index_axis(Axis(0), l);
+        let of_heads = of_token.outer_iter();
+        let kept = of_heads.flat_map(|head| {
+            head.iter()
+                .take(seen)
+                .skip(first)
+                .copied()
+                .collect::<Vec<_>>()
+        });
+        AttentionRecord {
+            first,
+            weights: kept.collect(),
+        }
+    }
+}
+
+/// ‖Δ·B·u‖ over channels and slots: for the channels of one group, ‖Δ·u ⊗ B‖ is ‖Δ·u‖ · ‖B‖.
+fn write_strength(delta: &[f32], u_d: &[f32], b: &[f32], dims: &RecurrentDims) -> f32 {
+    let a_delta = dims.d_inner / dims.delta_width.max(1);
+    let delta_u: Vec<f32> = delta
+        .iter()
+        .zip(u_d.chunks_exact(a_delta.max(1)))
+        .flat_map(|(delta, u)| u.iter().map(move |u| delta * u))
+        .collect();
+    let a_group = dims.d_inner / dims.groups.max(1);
+    let groups = delta_u
+        .chunks_exact(a_group)
+        .zip(b.chunks_exact(dims.d_state));
+    groups
+        .map(|(written, b_n)| dot(written, written) * dot(b_n, b_n))
+        .sum::<f32>()
+        .sqrt()
 }

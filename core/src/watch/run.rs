@@ -4,11 +4,9 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ndarray::{Array2, ArrayView1, Axis};
-
 use super::recorder::Recorder;
-use super::{BLOCK, Focus, LayerRecord, Speed, TokenRecord, WatchJob, Watched};
-use crate::backend::fast::{Channels, Coefficient, dot, run_kernel};
+use super::rerun::Rerun;
+use super::{BLOCK, Focus, LayerRecord, Speed, WatchJob, Watched};
 use crate::backend::{Backend, BackendError, DEFAULT_CHUNK, Session, check_ids};
 use crate::generate::{Finish, Sampler};
 use crate::job::{Answer, Progress};
@@ -36,7 +34,7 @@ struct Replay {
     layer: usize,
     /// Position of the next token to run.
     next: usize,
-    h_nd: Array2<f32>,
+    state: Rerun,
     /// One a token from `from` on.
     from: usize,
     slot_norms: Vec<Arc<[f32]>>,
@@ -163,7 +161,10 @@ impl Watch {
                     .pick(self.session.logits(), &self.ids, &self.text.sampling, known);
             let end_of_text = model.config.eos.contains(&id);
             self.ids.push(id);
-            self.read_recorded(self.ids.len())?;
+            self.recorder.before_chunk(|| self.session.state());
+            self.session.step(id, &mut self.recorder)?;
+            self.recorder.after_chunk(&[id]);
+            self.read = self.ids.len();
             self.speed.decode.0 += 1;
             self.speed.decode.1 += start.elapsed();
             if end_of_text {
@@ -188,19 +189,19 @@ impl Watch {
 
     /// What the job asks to see, of what there is.
     fn look(&mut self, job: &WatchJob) -> Watched {
-        let layer = job.layer.min(self.recorder.a_nd.len() - 1);
+        let layer = job.layer.min(self.text.model.config.n_layers() - 1);
         let recorded = self.recorder.first..self.recorder.end();
         let slot_norms = self.slot_norms(layer);
         let last = recorded.clone().next_back();
-        let focus = last.map(|last| {
+        let focus = last.and_then(|last| {
             let token = job
                 .token
                 .map_or(last, |token| token.clamp(recorded.start, last));
-            Focus {
+            Some(Focus {
                 token,
                 layer,
-                h_nd: self.state_after(layer, token),
-            }
+                h_nd: self.state_after(layer, token)?,
+            })
         });
         Watched {
             model: self.text.model.clone(),
@@ -223,35 +224,31 @@ impl Watch {
         if self.recorder.records.is_empty() {
             return Vec::new();
         }
-        let start = self.snapshot(layer, 0);
         let mut replay = match self.replay.take() {
             Some(replay)
                 if replay.layer == layer && replay.next >= first && replay.from <= first =>
             {
                 replay
             }
-            _ => Replay {
-                layer,
-                next: first,
-                h_nd: start,
-                from: first,
-                slot_norms: Vec::new(),
+            _ => match self.rerun(layer, 0) {
+                Some(state) => Replay {
+                    layer,
+                    next: first,
+                    state,
+                    from: first,
+                    slot_norms: Vec::new(),
+                },
+                None => return Vec::new(),
             },
         };
         replay.slot_norms.drain(..first - replay.from);
         replay.from = first;
         for position in replay.next..end {
-            self.apply(
-                layer,
-                &self.recorder.records[position - first],
-                &mut replay.h_nd,
-            );
-            let norms = replay
-                .h_nd
-                .rows()
-                .into_iter()
-                .map(|h_d| h_d.to_slice().map_or(f32::NAN, |h_d| dot(h_d, h_d).sqrt()));
-            replay.slot_norms.push(norms.collect());
+            let record = &self.recorder.records[position - first].layers[layer];
+            if let LayerRecord::Scan(record) = record {
+                replay.state.apply(record);
+            }
+            replay.slot_norms.push(replay.state.slot_norms());
         }
         replay.next = end;
         let norms = replay.slot_norms.clone();
@@ -260,45 +257,22 @@ impl Watch {
     }
 
     /// h after the token at `position`, from the nearest kept state before it. `[n · d]`.
-    fn state_after(&self, layer: usize, position: usize) -> Arc<[f32]> {
+    fn state_after(&self, layer: usize, position: usize) -> Option<Arc<[f32]>> {
         let index = position - self.recorder.first;
-        let mut h_nd = self.snapshot(layer, index / BLOCK);
+        let mut state = self.rerun(layer, index / BLOCK)?;
         for record in self.recorder.records.range(index / BLOCK * BLOCK..=index) {
-            self.apply(layer, record, &mut h_nd);
+            if let LayerRecord::Scan(record) = &record.layers[layer] {
+                state.apply(record);
+            }
         }
-        h_nd.into_raw_vec_and_offset().0.into()
+        Some(state.into_h_nd())
     }
 
-    /// The kept state of a layer before block `block`, `[n, d]`.
-    fn snapshot(&self, layer: usize, block: usize) -> Array2<f32> {
-        let dims = self.text.model.config.mamba;
-        match self.recorder.snapshots.get(block) {
-            Some(state) => state.layers[layer]
-                .ssm_dn
-                .t()
-                .as_standard_layout()
-                .into_owned(),
-            None => Array2::zeros((dims.d_state, dims.d_inner)),
-        }
-    }
-
-    /// One token of the recurrence, by the kernel of the quick backend.
-    fn apply(&self, layer: usize, record: &TokenRecord, h_nd: &mut Array2<f32>) {
-        let LayerRecord {
-            u_d,
-            delta_d,
-            b_n,
-            c_n,
-            ..
-        } = &record.layers[layer];
-        let input = Channels {
-            u_ld: ArrayView1::from(u_d).insert_axis(Axis(0)),
-            delta_ld: ArrayView1::from(delta_d).insert_axis(Axis(0)),
-            a_nd: self.recorder.a_nd[layer].view(),
-            b: Coefficient::PerToken(ArrayView1::from(b_n).insert_axis(Axis(0))),
-            c: Coefficient::PerToken(ArrayView1::from(c_n).insert_axis(Axis(0))),
-        };
-        let mut y = Array2::zeros((1, h_nd.len_of(Axis(1))));
-        run_kernel(input, h_nd.view_mut(), y.view_mut(), None);
+    /// The state of a layer before block `block`, as it was kept.
+    fn rerun(&self, layer: usize, block: usize) -> Option<Rerun> {
+        let model = &self.text.model;
+        let kept = self.recorder.snapshots.get(block);
+        let start = kept.and_then(|layers| layers.get(layer)?.as_ref());
+        Rerun::new(&model.layers[layer], &model.config.blocks[layer], start)
     }
 }

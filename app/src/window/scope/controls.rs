@@ -190,11 +190,13 @@ impl ScopePage {
             ui.label(RichText::new(format!("showing the last {kept} tokens")).color(weak));
         }
         if let Some(model) = around.model {
-            let each = mambascope_core::watch::WatchJob::bytes_per_token(&model.config) as u64;
+            let kept = watched.records.len();
+            let each =
+                mambascope_core::watch::WatchJob::bytes_per_token(&model.config, kept) as u64;
             let all = each * watched.records.len() as u64;
             ui.label(RichText::new(format!("{} of records", bytes_text(all))).color(weak))
                 .on_hover_text(format!(
-                    "{} a token: Δ, u, B and C of every layer, and a state every 64 tokens.",
+                    "{} a token: Δ, u, B and C of every scan with a state every 64 tokens, and where attention looked.",
                     bytes_text(each)
                 ));
         }

@@ -19,8 +19,8 @@ use self::pictures::Pictures;
 use super::{Request, ScopeSettings, Settings};
 use crate::backends::BackendChoice;
 
-pub use self::model_bar::bytes_text;
 pub(super) use self::model_bar::progress;
+pub use self::model_bar::{bytes_text, mixers_text};
 
 /// Prompts that show something, for the embedded model's taste.
 pub const EXAMPLES: [&str; 5] = [
@@ -122,7 +122,7 @@ impl ScopePage {
         engine.forget(PROMPT);
         self.reply = Reply::default();
         self.prompt_reply = Reply::default();
-        settings.layer = settings.layer.min(model.config.n_layers - 1);
+        settings.layer = settings.layer.min(model.config.n_layers() - 1);
         self.watched = None;
         self.goal = 0;
         self.selected = None;

@@ -1,7 +1,9 @@
 //! The line about the model: what it is, how large, where it runs, and which other could be opened.
 
 use egui::{RichText, Ui};
-use mambascope_core::model::{Model, Source};
+use mambascope_core::model::{Config, MixerDims, Model, Source};
+
+use mambascope_core::checkpoint::EMBEDDED;
 
 use super::{Around, ScopePage};
 use crate::window::{Request, ScopeSettings, palette};
@@ -27,7 +29,7 @@ impl ScopePage {
             }
             if let Some(watched) = &self.watched {
                 ui.label(RichText::new("·").color(palette(ui).weak_text));
-                ui.label(format!("state {}", bytes_text(watched.state_bytes as u64))).on_hover_text(
+                ui.label(format!("state {}", bytes_text(watched.state_bytes.total() as u64))).on_hover_text(
                     "Bytes of the buffers that hold the recurrent state of this text, all layers together. They do not grow with the text.",
                 );
             }
@@ -67,8 +69,12 @@ fn open_menu(ui: &mut Ui, around: &mut Around<'_>) {
         if ui.button("Open a folder…").clicked() {
             around.requests.push(Request::AskModel);
         }
-        if ui.button("Embedded model (novel-mamba-3m)").clicked() {
-            around.requests.push(Request::OpenEmbedded);
+        ui.separator();
+        ui.label(RichText::new("In this program").color(palette(ui).weak_text));
+        for embedded in &EMBEDDED {
+            if ui.button(embedded.name).clicked() {
+                around.requests.push(Request::OpenEmbedded(embedded.name));
+            }
         }
         if !around.recent.is_empty() {
             ui.separator();
@@ -122,7 +128,7 @@ struct Fact {
 }
 
 fn facts(model: &Model) -> Vec<Fact> {
-    let (config, dims) = (&model.config, &model.config.mamba);
+    let config = &model.config;
     let dtypes: Vec<_> = model.dtypes().iter().map(|dtype| dtype.name()).collect();
     vec![
         Fact {
@@ -130,12 +136,12 @@ fn facts(model: &Model) -> Vec<Fact> {
             meaning: "The family of the model.",
         },
         Fact {
-            text: format!("{} layers × {}", config.n_layers, config.d_model),
+            text: format!("{} layers × {}", config.n_layers(), config.d_model),
             meaning: "Blocks, and the width of the residual stream between them.",
         },
         Fact {
-            text: format!("{} channels × {} slots", dims.d_inner, dims.d_state),
-            meaning: "The hidden state of one layer: inner channels, and slots each of them has.",
+            text: mixers_text(config),
+            meaning: "What mixes tokens: for a scan the hidden state of one layer, for attention its heads and those of its cache.",
         },
         Fact {
             text: format!("{} parameters", count_text(model.parameters())),
@@ -150,6 +156,36 @@ fn facts(model: &Model) -> Vec<Fact> {
             meaning: "Bytes of the weight files.",
         },
     ]
+}
+
+/// The kinds of mixers there are, and the sizes of what each remembers.
+pub fn mixers_text(config: &Config) -> String {
+    let mut kinds: Vec<(MixerDims, usize)> = Vec::new();
+    for block in &config.blocks {
+        match kinds.iter_mut().find(|(kind, _)| *kind == block.mixer) {
+            Some((_, count)) => *count += 1,
+            None => kinds.push((block.mixer, 1)),
+        }
+    }
+    let several = kinds.len() > 1;
+    let texts = kinds.iter().map(|(kind, count)| {
+        let sizes = match kind {
+            MixerDims::Mamba(dims) => format!("{} channels × {} slots", dims.d_inner, dims.d_state),
+            MixerDims::Mamba2(dims) => format!(
+                "{} heads × {} channels × {} slots",
+                dims.heads, dims.head_dim, dims.d_state
+            ),
+            MixerDims::Attention(dims) => {
+                format!("{} heads, {} of keys and values", dims.heads, dims.kv_heads)
+            }
+        };
+        if several {
+            format!("{count} × {} ({sizes})", kind.title())
+        } else {
+            sizes
+        }
+    });
+    texts.collect::<Vec<_>>().join(" + ")
 }
 
 fn warnings(ui: &mut Ui, model: &Model) {

@@ -113,7 +113,7 @@ impl ScopePage {
                 .selected_text(layer.to_string())
                 .width(56.0)
                 .show_ui(ui, |ui| {
-                    for i in 0..model.config.n_layers {
+                    for i in 0..model.config.n_layers() {
                         ui.selectable_value(&mut layer, i, i.to_string());
                     }
                 })
@@ -242,7 +242,9 @@ impl ScopePage {
         let Some(focus) = &scene.watched.focus else {
             return;
         };
-        let dims = scene.model.config.mamba;
+        let Some(dims) = scene.recurrent() else {
+            return;
+        };
         let hover =
             |n: usize, d: usize, value: f32| format!("channel {d}, slot {n}\nh {}", number(value));
         let token = named(&self.pictures.texts, focus.token);
@@ -329,7 +331,7 @@ impl ScopePage {
             &title,
             Grid::row_major(
                 values,
-                scene.model.config.mamba.d_state,
+                values.len() / watched.records.len().max(1),
                 watched.records.len(),
             ),
         )
@@ -587,8 +589,15 @@ struct Scene<'a> {
 }
 
 impl Scene<'_> {
+    /// Sizes of the layer's hidden state, if it has one.
+    fn recurrent(&self) -> Option<mambascope_core::model::RecurrentDims> {
+        self.model.config.blocks[self.watched.layer]
+            .mixer
+            .recurrent()
+    }
+
     fn layers(&self) -> usize {
-        self.model.config.n_layers
+        self.model.config.n_layers()
     }
 }
 
@@ -627,11 +636,11 @@ fn trace_menu(
     around: &mut Around<'_>,
 ) {
     let menu = ui.menu_button("Save trace", |ui| {
-        let one = settings.layer.min(model.config.n_layers - 1);
+        let one = settings.layer.min(model.config.n_layers() - 1);
         let choices = [
             (
                 "All layers…".to_owned(),
-                (0..model.config.n_layers).collect(),
+                (0..model.config.n_layers()).collect(),
             ),
             (format!("Layer {one} only…"), vec![one]),
         ];

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use mambascope_core::model::Model;
-use mambascope_core::watch::{LayerRecord, Reading as Readings, TokenRecord, Watched};
+use mambascope_core::watch::{LayerRecord, Reading as Readings, ScanRecord, TokenRecord, Watched};
 
 use mambascope_lessons::widgets::Scale;
 use ndarray::Array2;
@@ -217,15 +217,18 @@ impl Pictures {
             .flat_map(|i| {
                 records
                     .iter()
-                    .map(move |record| layer_value(record.layers[i].reading, reading))
+                    .map(move |record| layer_value(&record.layers[i], reading))
             })
             .collect();
-        let rows = |pick: fn(&LayerRecord) -> &[f32]| {
-            by_row(records.iter().map(|record| pick(&record.layers[layer])))
+        let rows = |pick: fn(&ScanRecord) -> &[f32]| {
+            let scans = records
+                .iter()
+                .filter_map(|record| record.layers[layer].scan());
+            by_row(scans.map(pick))
         };
-        self.b = rows(|record| &record.b_n);
-        self.c = rows(|record| &record.c_n);
-        let delta = rows(|record| &record.delta_d);
+        self.b = rows(|record| &record.b);
+        self.c = rows(|record| &record.c);
+        let delta = rows(|record| &record.delta);
         self.delta_scale = spread(&delta);
         self.channels = channel_order(&delta, records.len(), settings.order);
         self.delta = self
@@ -260,12 +263,12 @@ impl Pictures {
             .is_none_or(|(at, of, _)| (*at, *of) != (token, layer))
         {
             if self.a.as_ref().is_none_or(|(of, _)| *of != layer) {
-                self.a = Some((layer, model.layers[layer].mixer.a_nd()));
+                self.a = Some((layer, model.layers[layer].mixer.decay()?));
             }
             let (_, a_nd) = self.a.as_ref()?;
-            let delta_d = &record.layers[layer].delta_d;
+            let delta = &record.layers[layer].scan()?.delta;
             let rates = a_nd.indexed_iter().map(|((_, d), &a)| {
-                std::f64::consts::LN_2 / (f64::from(delta_d[d]) * f64::from(a.abs()))
+                std::f64::consts::LN_2 / (f64::from(delta[d]) * f64::from(a.abs()))
             });
             self.half_life = Some((token, layer, Histogram::new(rates)));
         }
@@ -287,7 +290,15 @@ fn same_matrices(old: &Key, new: &Key) -> bool {
             .all(|(a, b)| Arc::ptr_eq(a, b))
 }
 
-fn layer_value(reading: Readings, wanted: Reading) -> f32 {
+/// The reading of one token in one layer; attention has none.
+fn layer_value(record: &LayerRecord, wanted: Reading) -> f32 {
+    let Some(ScanRecord { reading, .. }) = record.scan() else {
+        return f32::NAN;
+    };
+    reading_value(*reading, wanted)
+}
+
+fn reading_value(reading: Readings, wanted: Reading) -> f32 {
     match wanted {
         // Surprise belongs to a token, not to a layer: the overview then shows Δ.
         Reading::Delta | Reading::Surprise => reading.mean_delta,
@@ -301,14 +312,13 @@ fn ribbon_value(record: &TokenRecord, layer: usize, settings: &ScopeSettings) ->
         return record.surprise.unwrap_or(f32::NAN);
     }
     if settings.all_layers {
-        let sum: f32 = record
-            .layers
-            .iter()
-            .map(|layer| layer_value(layer.reading, settings.reading))
-            .sum();
-        return sum / record.layers.len() as f32;
+        let scans = record.layers.iter().filter_map(LayerRecord::scan);
+        let values = scans.map(|scan| reading_value(scan.reading, settings.reading));
+        let (sum, count) = values.fold((0.0, 0.0), |(sum, count), x| (sum + x, count + 1.0));
+        // Without a single scan there is nothing to mean: 0/0 shows as no value.
+        return sum / count;
     }
-    layer_value(record.layers[layer].reading, settings.reading)
+    layer_value(&record.layers[layer], settings.reading)
 }
 
 /// `[rows · tokens]` from one column a token.
@@ -326,7 +336,8 @@ fn state_reach(watched: &Watched) -> f32 {
     let channels = watched
         .records
         .first()
-        .map_or(1, |record| record.layers[watched.layer].u_d.len());
+        .and_then(|record| record.layers[watched.layer].scan())
+        .map_or(1, |record| record.u_d.len());
     let norms = watched.slot_norms.iter().flat_map(|norms| norms.iter());
     let strongest = norms
         .copied()

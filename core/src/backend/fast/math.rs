@@ -4,6 +4,8 @@ use std::marker::PhantomData;
 
 use pulp::{Arch, Simd, WithSimd};
 
+use super::matmul::Rows;
+
 /// e^x lane by lane, relative error about 1e-7.
 ///
 /// x = n·ln 2 + r with |r| ≤ ln 2 / 2; e^r by a polynomial of degree 7 (Cephes' coefficients), times 2^n put straight into the
@@ -149,30 +151,36 @@ pub(crate) fn dot(a: &[f32], b: &[f32]) -> f32 {
         type Output = f32;
         #[inline(always)]
         fn with_simd<S: Simd>(self, simd: S) -> f32 {
-            let (a_vectors, a_tail) = S::as_simd_f32s(self.0);
-            let (b_vectors, b_tail) = S::as_simd_f32s(self.1);
-            // Four sums side by side hide the latency of the multiply-add.
-            let mut sums = [simd.splat_f32s(0.0); 4];
-            let (a_fours, a_rest) = a_vectors.as_chunks::<4>();
-            let (b_fours, b_rest) = b_vectors.as_chunks::<4>();
-            for (a, b) in a_fours.iter().zip(b_fours) {
-                for i in 0..4 {
-                    sums[i] = simd.mul_add_e_f32s(a[i], b[i], sums[i]);
-                }
-            }
-            for (a, b) in a_rest.iter().zip(b_rest) {
-                sums[0] = simd.mul_add_e_f32s(*a, *b, sums[0]);
-            }
-            let tail = simd.mul_f32s(
-                simd.partial_load_f32s(a_tail),
-                simd.partial_load_f32s(b_tail),
-            );
-            let left = simd.add_f32s(sums[0], sums[1]);
-            let right = simd.add_f32s(sums[2], sums[3]);
-            simd.reduce_sum_f32s(simd.add_f32s(simd.add_f32s(left, right), tail))
+            product(simd, self.0, self.1)
         }
     }
     Arch::new().dispatch(Op(a, b))
+}
+
+/// Σ a·b, inside of other vector code.
+#[inline(always)]
+fn product<S: Simd>(simd: S, a: &[f32], b: &[f32]) -> f32 {
+    let (a_vectors, a_tail) = S::as_simd_f32s(a);
+    let (b_vectors, b_tail) = S::as_simd_f32s(b);
+    // Four sums side by side hide the latency of the multiply-add.
+    let mut sums = [simd.splat_f32s(0.0); 4];
+    let (a_fours, a_rest) = a_vectors.as_chunks::<4>();
+    let (b_fours, b_rest) = b_vectors.as_chunks::<4>();
+    for (a, b) in a_fours.iter().zip(b_fours) {
+        for i in 0..4 {
+            sums[i] = simd.mul_add_e_f32s(a[i], b[i], sums[i]);
+        }
+    }
+    for (a, b) in a_rest.iter().zip(b_rest) {
+        sums[0] = simd.mul_add_e_f32s(*a, *b, sums[0]);
+    }
+    let tail = simd.mul_f32s(
+        simd.partial_load_f32s(a_tail),
+        simd.partial_load_f32s(b_tail),
+    );
+    let left = simd.add_f32s(sums[0], sums[1]);
+    let right = simd.add_f32s(sums[2], sums[3]);
+    simd.reduce_sum_f32s(simd.add_f32s(simd.add_f32s(left, right), tail))
 }
 
 /// y ← y + a·b, element by element.
@@ -194,6 +202,177 @@ pub(super) fn multiply_add(y: &mut [f32], a: &[f32], b: &[f32]) {
         }
     }
     Arch::new().dispatch(Op(y, a, b));
+}
+
+/// y ← y + a·b, `a` the same for all elements.
+pub(super) fn multiply_add_scalar(y: &mut [f32], a: f32, b: &[f32]) {
+    struct Op<'a>(&'a mut [f32], f32, &'a [f32]);
+    impl WithSimd for Op<'_> {
+        type Output = ();
+        #[inline(always)]
+        fn with_simd<S: Simd>(self, simd: S) {
+            add_scaled(simd, self.0, self.1, self.2);
+        }
+    }
+    Arch::new().dispatch(Op(y, a, b));
+}
+
+#[inline(always)]
+fn add_scaled<S: Simd>(simd: S, y: &mut [f32], a: f32, b: &[f32]) {
+    let factor = simd.splat_f32s(a);
+    let (y_vectors, y_tail) = S::as_mut_simd_f32s(y);
+    let (b_vectors, b_tail) = S::as_simd_f32s(b);
+    for (y, b) in y_vectors.iter_mut().zip(b_vectors) {
+        *y = simd.mul_add_e_f32s(factor, *b, *y);
+    }
+    for (y, b) in y_tail.iter_mut().zip(b_tail) {
+        *y += a * b;
+    }
+}
+
+/// x ← exp(x)·by, element by element.
+pub(super) fn exp_multiply(x: &mut [f32], by: &[f32]) {
+    struct Op<'a>(&'a mut [f32], &'a [f32]);
+    impl WithSimd for Op<'_> {
+        type Output = ();
+        #[inline(always)]
+        fn with_simd<S: Simd>(self, simd: S) {
+            let (x_vectors, x_tail) = S::as_mut_simd_f32s(self.0);
+            let (by_vectors, by_tail) = S::as_simd_f32s(self.1);
+            for (x, by) in x_vectors.iter_mut().zip(by_vectors) {
+                *x = simd.mul_f32s(exp(simd, *x), *by);
+            }
+            let last = exp(simd, simd.partial_load_f32s(x_tail));
+            let last = simd.mul_f32s(last, simd.partial_load_f32s(by_tail));
+            simd.partial_store_f32s(x_tail, last);
+        }
+    }
+    Arch::new().dispatch(Op(x, by));
+}
+
+/// x ← exp(x − max x) / Σ.
+pub(super) fn softmax(x: &mut [f32]) {
+    struct Op<'a>(&'a mut [f32]);
+    impl WithSimd for Op<'_> {
+        type Output = ();
+        #[inline(always)]
+        fn with_simd<S: Simd>(self, simd: S) {
+            soften(simd, self.0);
+        }
+    }
+    Arch::new().dispatch(Op(x));
+}
+
+#[inline(always)]
+fn soften<S: Simd>(simd: S, x: &mut [f32]) {
+    let most = x.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let most = simd.splat_f32s(most);
+    let (vectors, tail) = S::as_mut_simd_f32s(&mut *x);
+    let mut sum = simd.splat_f32s(0.0);
+    for x in vectors {
+        *x = exp(simd, simd.sub_f32s(*x, most));
+        sum = simd.add_f32s(sum, *x);
+    }
+    let last = exp(simd, simd.sub_f32s(simd.partial_load_f32s(tail), most));
+    simd.partial_store_f32s(tail, last);
+    let total = simd.reduce_sum_f32s(sum) + tail.iter().sum::<f32>();
+    x.iter_mut().for_each(|x| *x /= total);
+}
+
+/// One query against every cached key: `weights` takes the softmax of the scaled products, `out` the values weighted by it.
+pub(super) fn attend(
+    query: &[f32],
+    keys: &Rows<'_>,
+    values: &Rows<'_>,
+    scale: f32,
+    weights: &mut [f32],
+    out: &mut [f32],
+) {
+    struct Op<'a> {
+        query: &'a [f32],
+        keys: &'a Rows<'a>,
+        values: &'a Rows<'a>,
+        scale: f32,
+        weights: &'a mut [f32],
+        out: &'a mut [f32],
+    }
+    impl WithSimd for Op<'_> {
+        type Output = ();
+        #[inline(always)]
+        fn with_simd<S: Simd>(self, simd: S) {
+            for (m, weight) in self.weights.iter_mut().enumerate() {
+                *weight = product(simd, self.query, self.keys.row(m)) * self.scale;
+            }
+            soften(simd, self.weights);
+            self.out.fill(0.0);
+            for (m, weight) in self.weights.iter().enumerate() {
+                add_scaled(simd, self.out, *weight, self.values.row(m));
+            }
+        }
+    }
+    Arch::new().dispatch(Op {
+        query,
+        keys,
+        values,
+        scale,
+        weights,
+        out,
+    });
+}
+
+/// One token of Mamba-2's recurrence for one head: h ← decay·h + (Δ·x) ⊗ B, y = h·C. `h_pn` is `[p, n]`.
+pub(crate) fn recur(
+    h_pn: &mut [f32],
+    y_p: &mut [f32],
+    decay: f32,
+    delta: f32,
+    x_p: &[f32],
+    b_n: &[f32],
+    c_n: &[f32],
+) {
+    struct Op<'a> {
+        h_pn: &'a mut [f32],
+        y_p: &'a mut [f32],
+        decay: f32,
+        delta: f32,
+        x_p: &'a [f32],
+        b_n: &'a [f32],
+        c_n: &'a [f32],
+    }
+    impl WithSimd for Op<'_> {
+        type Output = ();
+        #[inline(always)]
+        fn with_simd<S: Simd>(self, simd: S) {
+            let decay = simd.splat_f32s(self.decay);
+            let (b, b_tail) = S::as_simd_f32s(self.b_n);
+            let (c, c_tail) = S::as_simd_f32s(self.c_n);
+            let rows = self.h_pn.chunks_exact_mut(self.b_n.len());
+            for ((h_n, y), x) in rows.zip(self.y_p).zip(self.x_p) {
+                let written = self.delta * x;
+                let splat = simd.splat_f32s(written);
+                let (h, h_tail) = S::as_mut_simd_f32s(h_n);
+                let mut sum = simd.splat_f32s(0.0);
+                for ((h, b), c) in h.iter_mut().zip(b).zip(c) {
+                    *h = simd.mul_add_e_f32s(decay, *h, simd.mul_f32s(splat, *b));
+                    sum = simd.mul_add_e_f32s(*c, *h, sum);
+                }
+                *y = simd.reduce_sum_f32s(sum);
+                for ((h, b), c) in h_tail.iter_mut().zip(b_tail).zip(c_tail) {
+                    *h = self.decay * *h + written * b;
+                    *y += c * *h;
+                }
+            }
+        }
+    }
+    Arch::new().dispatch(Op {
+        h_pn,
+        y_p,
+        decay,
+        delta,
+        x_p,
+        b_n,
+        c_n,
+    });
 }
 
 /// Mean over channels and slots of exp(Δ·A): the share of the state one token leaves in place. `delta_d` `[d]`, `a_nd` `[n·d]`.

@@ -11,7 +11,7 @@ use super::math::dot;
 /// Below so many multiply-adds a second thread costs more than it brings: for a product of matrices, and for one token,
 /// where the time is that of reading the weights.
 const PARALLEL_MATRIX: usize = 1 << 18;
-const PARALLEL_VECTOR: usize = 1 << 20;
+pub(super) const PARALLEL_VECTOR: usize = 1 << 20;
 
 /// A row-major matrix whose rows may lie apart: `rows` rows of `width` values, `stride` apart.
 #[derive(Clone, Copy)]
@@ -29,6 +29,16 @@ impl<'a> Rows<'a> {
             width,
             stride: width,
         }
+    }
+
+    /// The first `count` rows, as the matrix products read them.
+    pub(super) fn matrix(&self, count: usize) -> MatRef<'a, f32> {
+        MatRef::from_row_major_slice_with_stride(self.data, count, self.width, self.stride)
+    }
+
+    /// Row `index`.
+    pub(super) fn row(&self, index: usize) -> &'a [f32] {
+        &self.data[index * self.stride..][..self.width]
     }
 }
 
@@ -52,7 +62,7 @@ pub(super) fn linear(
     if tokens == 1 {
         matrix_vector(y, &x.data[..d_in], weight_oi, threads);
     } else {
-        let x = MatRef::from_row_major_slice_with_stride(x.data, tokens, d_in, x.stride);
+        let x = x.matrix(tokens);
         let weight = MatRef::from_row_major_slice(weight_oi, d_out, d_in);
         let y = MatMut::from_row_major_slice_mut(y, tokens, d_out);
         let par = NonZeroUsize::new(threads)

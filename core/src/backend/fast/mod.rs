@@ -4,23 +4,29 @@
 //! matrix products; the scan holds sixteen slots of a block of channels in registers; exp is a polynomial (about one unit
 //! in the last place); all buffers live in the session, so that a decoded token allocates nothing.
 
+mod attention;
+mod conv;
+mod feed_forward;
+mod mamba;
+mod mamba2;
 mod math;
 mod matmul;
 mod scan;
 mod session;
+mod ssd;
 
 use std::sync::Arc;
 
 use ndarray::{Array2, Axis};
 
 use self::math::activate_delta;
-pub(crate) use self::math::{dot, mean_decay};
+pub(crate) use self::math::{dot, mean_decay, recur};
 use self::scan::scan_channels;
 pub(crate) use self::scan::{Channels, Coefficient, run_kernel};
 use self::session::FastSession;
 use super::{Backend, BackendError, Session};
 use crate::model::Model;
-use crate::scan::{Projection, ScanInput, ScanOutput, silu};
+use crate::scan::{Projection, ScanInput, ScanOutput, SsdInput, SsdOutput, silu};
 
 /// Threads shared by all sessions of a backend.
 #[derive(Clone)]
@@ -75,6 +81,7 @@ impl Backend for FastBackend {
     }
 
     fn open(&mut self, model: &Arc<Model>) -> Result<Box<dyn Session>, BackendError> {
+        model.widen();
         Ok(Box::new(FastSession::new(model, self.threads.clone())))
     }
 
@@ -123,6 +130,18 @@ impl Backend for FastBackend {
             y_ld,
             last_dn: h_nd.t().as_standard_layout().into_owned(),
         })
+    }
+
+    fn ssd(
+        &mut self,
+        input: &SsdInput<'_, f32>,
+        chunk: usize,
+    ) -> Result<SsdOutput<f32>, BackendError> {
+        input.validate()?;
+        let threads = self.threads.count;
+        Ok(self
+            .threads
+            .run(|| mamba2::standalone(input, chunk, threads)))
     }
 }
 

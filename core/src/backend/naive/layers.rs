@@ -31,16 +31,23 @@ pub(super) fn linear<T: Real>(
     y_lo
 }
 
-/// y[l] = x[l] / √(mean(x[l]²) + ε) · w.
-pub(super) fn rms_norm<T: Real>(x_le: &Array2<T>, weight_e: &Tensor, eps: f32) -> Array2<T> {
-    let weight = T::weights(weight_e);
+/// y[l] = x[l] / √(mean(x[l]²) + ε) · w, without a weight where there is none.
+pub(super) fn rms_norm<T: Real>(
+    x_le: &Array2<T>,
+    weight_e: Option<&Tensor>,
+    eps: f32,
+) -> Array2<T> {
+    let weight = weight_e.map(T::weights);
     let width = T::of(x_le.ncols() as f32);
     let mut y_le = x_le.clone();
     for mut y_e in y_le.rows_mut() {
         let mean_square = y_e.iter().map(|&x| x * x).sum::<T>() / width;
         let scale = (mean_square + T::of(eps)).sqrt().recip();
-        for (y, &w) in y_e.iter_mut().zip(weight.iter()) {
-            *y = *y * scale * w;
+        for (e, y) in y_e.iter_mut().enumerate() {
+            *y = *y * scale;
+            if let Some(weight) = &weight {
+                *y = *y * weight[e];
+            }
         }
     }
     y_le

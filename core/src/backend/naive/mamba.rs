@@ -2,24 +2,24 @@
 
 use ndarray::{Array2, Array3, ArrayView1, Axis};
 
-use super::layers::{causal_conv, columns, linear};
+use super::layers::{causal_conv, columns, linear, rms_norm};
 use super::record;
-use crate::model::{MambaDims, MambaMixer};
+use crate::model::{MambaDims, MambaMixer, RecurrentDims};
 use crate::scan::{Projection, Real, ScanError, ScanInput, sequential, silu, softplus};
 use crate::trace::{Probe, Site, Tap};
 
-/// What one mixer remembers: the convolution's window and the hidden state.
+/// What a scanning mixer remembers: the convolution's window and the hidden state.
 pub(super) struct MixerState<T> {
-    /// `[d, k]`, oldest first.
+    /// `[channels, k]`, oldest first.
     pub(super) conv_dk: Array2<T>,
-    /// `[d, n]`.
+    /// `[d, n]`; for Mamba-2 `d` is h · p.
     pub(super) ssm_dn: Array2<T>,
 }
 
 impl<T: Real> MixerState<T> {
-    pub(super) fn zeros(dims: &MambaDims) -> Self {
+    pub(super) fn zeros(dims: &RecurrentDims) -> Self {
         Self {
-            conv_dk: Array2::zeros((dims.d_inner, dims.d_conv)),
+            conv_dk: Array2::zeros((dims.conv_channels, dims.d_conv)),
             ssm_dn: Array2::zeros((dims.d_inner, dims.d_state)),
         }
     }
@@ -53,9 +53,17 @@ pub(super) fn mamba_mixer<T: Real>(
 
     // 3. (dt, B, C) = x_proj(u): what makes the scan selective               [l, r], [l, n], [l, n]
     let projected = linear(&u_ld, &weights.x_proj, None);
-    let dt_lr = columns(&projected, 0, r);
-    let b_ln = columns(&projected, r, r + n);
-    let c_ln = columns(&projected, r + n, r + 2 * n);
+    let mut dt_lr = columns(&projected, 0, r);
+    let mut b_ln = columns(&projected, r, r + n);
+    let mut c_ln = columns(&projected, r + n, r + 2 * n);
+
+    // FalconMamba norms the three without weights, Jamba with; before W_dt, unlike the fused kernel they were trained with
+    if let Some(norm) = dims.inner_norm {
+        let of = weights.inner_norms.as_ref();
+        dt_lr = rms_norm(&dt_lr, of.map(|weights| &weights.dt), norm.eps);
+        b_ln = rms_norm(&b_ln, of.map(|weights| &weights.b), norm.eps);
+        c_ln = rms_norm(&c_ln, of.map(|weights| &weights.c), norm.eps);
+    }
     record(tap, Site::layer(layer, Probe::DtLow), &dt_lr);
     record(tap, Site::layer(layer, Probe::B), &b_ln);
     record(tap, Site::layer(layer, Probe::C), &c_ln);

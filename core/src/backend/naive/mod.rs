@@ -1,20 +1,28 @@
 //! The readable backend: plain loops in the order of the formulas, one thread, f32 or f64.
 //!
-//! [`mamba`] is the file to read beside the paper; [`layers`] holds the pieces every network has.
+//! [`mamba`], [`mamba2`] and [`attention`] are the files to read beside the papers; [`layers`] holds the pieces every network has.
 
+mod attention;
+mod feed_forward;
 mod layers;
 mod mamba;
+mod mamba2;
 
 use std::sync::Arc;
 
 use ndarray::{Array1, Array2};
 
+use self::attention::{Cache, attention_mixer};
+use self::feed_forward::feed_forward;
 use self::layers::{linear, rms_norm, row};
 use self::mamba::{MixerState, mamba_mixer};
-use super::{Backend, BackendError, Session, check_ids};
-use crate::model::Model;
-use crate::scan::{Real, ScanInput, ScanOutput, sequential};
-use crate::state::{LayerState, State};
+use self::mamba2::{Place, mamba2_mixer};
+use super::{Backend, BackendError, Reading, Session, check_ids};
+use crate::model::{BlockDims, FeedForwardDims, Layer, Mixer, MixerDims, Model};
+use crate::scan::{
+    Real, ScanError, ScanInput, ScanOutput, SsdInput, SsdOutput, sequential, ssd_sequential,
+};
+use crate::state::{KvCache, LayerState, RecurrentState, State, StateBytes};
 use crate::trace::{Probe, Site, Tap};
 
 /// Number type of the computation.
@@ -52,31 +60,58 @@ impl Backend for NaiveBackend {
     fn scan(&mut self, input: &ScanInput<'_, f32>) -> Result<ScanOutput<f32>, BackendError> {
         Ok(sequential(input, |_, _| {})?)
     }
+
+    fn ssd(
+        &mut self,
+        input: &SsdInput<'_, f32>,
+        _chunk: usize,
+    ) -> Result<SsdOutput<f32>, BackendError> {
+        Ok(ssd_sequential(input, |_, _| {})?)
+    }
+}
+
+/// What one block remembers.
+enum Memory<T> {
+    Recurrent(MixerState<T>),
+    Attention(Cache<T>),
+}
+
+impl<T: Real> Memory<T> {
+    fn empty(mixer: &MixerDims) -> Self {
+        match mixer {
+            MixerDims::Attention(dims) => Memory::Attention(Cache::empty(dims)),
+            MixerDims::Mamba(_) | MixerDims::Mamba2(_) => {
+                let dims = mixer.recurrent().unwrap_or_default();
+                Memory::Recurrent(MixerState::zeros(&dims))
+            }
+        }
+    }
 }
 
 struct NaiveSession<T> {
     model: Arc<Model>,
     position: usize,
-    layers: Vec<MixerState<T>>,
+    layers: Vec<Memory<T>>,
     logits_v: Vec<f32>,
 }
 
 impl<T: Real> NaiveSession<T> {
     fn new(model: &Arc<Model>) -> Self {
-        let dims = &model.config.mamba;
+        let blocks = model.config.blocks.iter();
         Self {
             model: Arc::clone(model),
             position: 0,
-            layers: (0..model.config.n_layers)
-                .map(|_| MixerState::zeros(dims))
-                .collect(),
+            layers: blocks.map(|block| Memory::empty(&block.mixer)).collect(),
             logits_v: vec![0.0; model.config.vocab_size],
         }
     }
-}
 
-impl<T: Real> Session for NaiveSession<T> {
-    fn prefill(&mut self, ids: &[u32], tap: &mut dyn Tap) -> Result<(), BackendError> {
+    fn forward(
+        &mut self,
+        ids: &[u32],
+        reading: Reading,
+        tap: &mut dyn Tap,
+    ) -> Result<(), BackendError> {
         let model = Arc::clone(&self.model);
         let config = &model.config;
         check_ids(ids, config.vocab_size)?;
@@ -88,17 +123,31 @@ impl<T: Real> Session for NaiveSession<T> {
         });
         record(tap, Site::model(Probe::Embedded), &x_le);
 
-        // x ← x + mixer(RMSNorm(x)), block after block
-        for (i, (layer, state)) in model.layers.iter().zip(&mut self.layers).enumerate() {
-            let norm_le = rms_norm(&x_le, &layer.norm, config.norm_eps);
+        // x ← x + mixer(RMSNorm(x)), then in some families x ← x + ff(RMSNorm(x)); block after block
+        let blocks = model.layers.iter().zip(&config.blocks);
+        for (i, ((layer, dims), memory)) in blocks.zip(&mut self.layers).enumerate() {
+            let norm_le = rms_norm(&x_le, Some(&layer.norm), config.norm_eps);
             record(tap, Site::layer(i, Probe::NormOut), &norm_le);
-            let out_le = mamba_mixer(&norm_le, &layer.mixer, &config.mamba, state, i, tap)?;
-            x_le += &out_le;
+            let place = Place {
+                layer: i,
+                eps: config.norm_eps,
+                reading,
+                tap: &mut *tap,
+            };
+            x_le += &mix(&norm_le, layer, dims, memory, place)?;
+            if let Some(part) = &layer.feed_forward {
+                let norm_le = rms_norm(&x_le, Some(&part.norm), config.norm_eps);
+                let top = match dims.feed_forward {
+                    Some(FeedForwardDims::Experts { top, .. }) => top,
+                    _ => 0,
+                };
+                x_le += &feed_forward(&norm_le, &part.network, top, i, tap);
+            }
             record(tap, Site::layer(i, Probe::BlockOutput), &x_le);
         }
 
         // logits = RMSNorm(x) · Wᵀ; only the last token's unless all are asked for
-        let hidden_le = rms_norm(&x_le, &model.final_norm, config.norm_eps);
+        let hidden_le = rms_norm(&x_le, Some(&model.final_norm), config.norm_eps);
         record(tap, Site::model(Probe::FinalHidden), &hidden_le);
         let wanted_le = if tap.wants(Site::model(Probe::Logits)) {
             hidden_le
@@ -112,6 +161,42 @@ impl<T: Real> Session for NaiveSession<T> {
         self.position += ids.len();
         Ok(())
     }
+}
+
+/// The block's mixer, whichever it is.
+fn mix<T: Real>(
+    x_le: &Array2<T>,
+    layer: &Layer,
+    dims: &BlockDims,
+    memory: &mut Memory<T>,
+    place: Place<'_>,
+) -> Result<Array2<T>, ScanError> {
+    match (&layer.mixer, &dims.mixer, memory) {
+        (Mixer::Mamba(weights), MixerDims::Mamba(dims), Memory::Recurrent(state)) => {
+            mamba_mixer(x_le, weights, dims, state, place.layer, place.tap)
+        }
+        (Mixer::Mamba2(weights), MixerDims::Mamba2(dims), Memory::Recurrent(state)) => {
+            mamba2_mixer(x_le, weights, dims, state, place)
+        }
+        (Mixer::Attention(weights), MixerDims::Attention(dims), Memory::Attention(cache)) => Ok(
+            attention_mixer(x_le, weights, dims, cache, place.layer, place.tap),
+        ),
+        _ => Err(ScanError {
+            operand: "the block's weights",
+            wanted: dims.mixer.title().to_owned(),
+            found: Vec::new(),
+        }),
+    }
+}
+
+impl<T: Real> Session for NaiveSession<T> {
+    fn prefill(&mut self, ids: &[u32], tap: &mut dyn Tap) -> Result<(), BackendError> {
+        self.forward(ids, Reading::Prefill, tap)
+    }
+
+    fn step(&mut self, id: u32, tap: &mut dyn Tap) -> Result<(), BackendError> {
+        self.forward(&[id], Reading::Step, tap)
+    }
 
     fn logits(&self) -> &[f32] {
         &self.logits_v
@@ -122,9 +207,15 @@ impl<T: Real> Session for NaiveSession<T> {
     }
 
     fn state(&self) -> State {
-        let layer = |state: &MixerState<T>| LayerState {
-            conv_dk: state.conv_dk.mapv(T::to_single),
-            ssm_dn: state.ssm_dn.mapv(T::to_single),
+        let layer = |memory: &Memory<T>| match memory {
+            Memory::Recurrent(state) => LayerState::Recurrent(RecurrentState {
+                conv_dk: state.conv_dk.mapv(T::to_single),
+                ssm_dn: state.ssm_dn.mapv(T::to_single),
+            }),
+            Memory::Attention(cache) => LayerState::Attention(KvCache {
+                keys: cache.keys.mapv(T::to_single),
+                values: cache.values.mapv(T::to_single),
+            }),
         };
         State {
             position: self.position,
@@ -132,11 +223,20 @@ impl<T: Real> Session for NaiveSession<T> {
         }
     }
 
-    fn state_bytes(&self) -> usize {
-        self.layers
-            .iter()
-            .map(|state| (state.conv_dk.len() + state.ssm_dn.len()) * size_of::<T>())
-            .sum()
+    fn state_bytes(&self) -> StateBytes {
+        let mut bytes = StateBytes::default();
+        for memory in &self.layers {
+            match memory {
+                Memory::Recurrent(state) => {
+                    bytes.conv += state.conv_dk.len() * size_of::<T>();
+                    bytes.ssm += state.ssm_dn.len() * size_of::<T>();
+                }
+                Memory::Attention(cache) => {
+                    bytes.kv += (cache.keys.len() + cache.values.len()) * size_of::<T>();
+                }
+            }
+        }
+        bytes
     }
 
     fn set_state(&mut self, state: &State) -> Result<(), BackendError> {
@@ -144,8 +244,18 @@ impl<T: Real> Session for NaiveSession<T> {
         self.position = state.position;
         self.logits_v.fill(0.0);
         for (mine, given) in self.layers.iter_mut().zip(&state.layers) {
-            mine.conv_dk = given.conv_dk.mapv(T::of);
-            mine.ssm_dn = given.ssm_dn.mapv(T::of);
+            match (mine, given) {
+                (Memory::Recurrent(mine), LayerState::Recurrent(given)) => {
+                    mine.conv_dk = given.conv_dk.mapv(T::of);
+                    mine.ssm_dn = given.ssm_dn.mapv(T::of);
+                }
+                (Memory::Attention(mine), LayerState::Attention(given)) => {
+                    mine.keys = given.keys.mapv(T::of);
+                    mine.values = given.values.mapv(T::of);
+                }
+                // The check above has refused what does not fit.
+                _ => {}
+            }
         }
         Ok(())
     }

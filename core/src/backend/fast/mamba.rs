@@ -1,0 +1,205 @@
+//! The Mamba-1 mixer over a chunk of tokens. The steps are numbered as in the naive backend.
+
+use ndarray::{Array2, Array3, s};
+
+use super::conv::Conv;
+use super::math::{activate_delta, gate, multiply_add};
+use super::matmul::{Rows, linear};
+use super::scan::{Channels, Coefficient, scan_channels};
+use super::session::{Pass, each_row, normalise, record, room, view, view_mut};
+use crate::model::{MambaDims, MambaMixer};
+use crate::state::RecurrentState;
+use crate::tensor::Tensor;
+use crate::trace::{Probe, Site};
+
+/// What one block needs beside its weights.
+pub(super) struct MambaBlock {
+    dims: MambaDims,
+    conv: Conv,
+    /// A = −exp(A_log), `[n, d]`.
+    a_nd: Array2<f32>,
+    /// The hidden state, `[n, d]`.
+    h_nd: Array2<f32>,
+}
+
+/// Buffers of a chunk; they grow to the longest seen and stay. Both kinds of scan use them.
+#[derive(Default)]
+pub(super) struct ScanScratch {
+    /// `[k + l, channels]`: the window, then the chunk's inputs of the convolution.
+    pub(super) padded_ld: Vec<f32>,
+    pub(super) z_ld: Vec<f32>,
+    /// The convolution's output.
+    pub(super) u_ld: Vec<f32>,
+    /// Mamba-1: `[l, r + 2n]`, Δ's low-rank input, B, C.
+    pub(super) projected: Vec<f32>,
+    pub(super) delta_ld: Vec<f32>,
+    pub(super) y_ld: Vec<f32>,
+    /// Mamba-2: what its heads work in.
+    pub(super) heads: Vec<f32>,
+}
+
+impl MambaBlock {
+    pub(super) fn new(weights: &MambaMixer, dims: &MambaDims) -> Self {
+        Self {
+            dims: *dims,
+            conv: Conv::new(&weights.conv, dims.d_inner, dims.d_conv),
+            a_nd: weights.a_nd(),
+            h_nd: Array2::zeros((dims.d_state, dims.d_inner)),
+        }
+    }
+
+    pub(super) fn state(&self) -> RecurrentState {
+        RecurrentState {
+            conv_dk: self.conv.window(),
+            ssm_dn: self.h_nd.t().as_standard_layout().into_owned(),
+        }
+    }
+
+    pub(super) fn set_state(&mut self, state: &RecurrentState) {
+        self.conv.set_window(&state.conv_dk);
+        self.h_nd.assign(&state.ssm_dn.t());
+    }
+
+    /// Bytes of the window and of the hidden state.
+    pub(super) fn bytes(&self) -> (usize, usize) {
+        (self.conv.bytes(), self.h_nd.len() * size_of::<f32>())
+    }
+
+    /// `out_le` = mixer(`norm_le`), moving the state forward.
+    pub(super) fn mix(&mut self, pass: &mut Pass<'_>, i: usize, weights: &MambaMixer) {
+        self.project_in(pass, i, weights);
+        self.select(pass, i, weights);
+        self.scan(pass, i, weights);
+        pass.project_out(
+            i,
+            self.dims.d_inner,
+            &weights.out_proj,
+            weights.out_proj_bias.as_ref(),
+        );
+    }
+
+    /// 1. x and z; 2. u = SiLU(conv(x)).
+    fn project_in(&mut self, pass: &mut Pass<'_>, i: usize, weights: &MambaMixer) {
+        let (width, d, tokens) = (pass.width(), self.dims.d_inner, pass.tokens);
+        let scratch = &mut pass.scratch.scan;
+        let normed = Rows::whole(&pass.scratch.norm_le, width);
+        let (in_x, in_z) = weights.in_proj.as_f32().split_at(d * width);
+        let bias = weights
+            .in_proj_bias
+            .as_ref()
+            .map(|bias| bias.as_f32().split_at(d));
+        let padded = room(&mut scratch.padded_ld, self.conv.padded_len(tokens));
+        let x_ld = self.conv.pad(padded);
+        let z_ld = room(&mut scratch.z_ld, tokens * d);
+        linear(x_ld, normed, in_x, bias.map(|(x, _)| x), pass.threads);
+        linear(z_ld, normed, in_z, bias.map(|(_, z)| z), pass.threads);
+        record(pass.tap, Site::layer(i, Probe::X), x_ld, &[tokens, d]);
+        record(pass.tap, Site::layer(i, Probe::Gate), z_ld, &[tokens, d]);
+
+        let u_ld = room(&mut scratch.u_ld, tokens * d);
+        let bias = weights.conv_bias.as_ref().map(Tensor::as_f32);
+        self.conv.run(u_ld, padded, bias);
+        record(pass.tap, Site::layer(i, Probe::ConvOut), u_ld, &[tokens, d]);
+    }
+
+    /// 3. dt, B and C, normed in families that do so; 4. Δ = softplus(dt · W_dtᵀ + b_dt).
+    fn select(&mut self, pass: &mut Pass<'_>, i: usize, weights: &MambaMixer) {
+        let MambaDims {
+            d_inner: d,
+            d_state: n,
+            dt_rank: r,
+            ..
+        } = self.dims;
+        let tokens = pass.tokens;
+        let scratch = &mut pass.scratch.scan;
+        let columns = r + 2 * n;
+        let projected = room(&mut scratch.projected, tokens * columns);
+        let u = Rows::whole(&scratch.u_ld, d);
+        linear(projected, u, weights.x_proj.as_f32(), None, pass.threads);
+        if let Some(norm) = self.dims.inner_norm {
+            let of = weights.inner_norms.as_ref();
+            let [dt, b, c] = [
+                of.map(|weights| weights.dt.as_f32()),
+                of.map(|weights| weights.b.as_f32()),
+                of.map(|weights| weights.c.as_f32()),
+            ];
+            for token in projected.chunks_exact_mut(columns) {
+                normalise(&mut token[..r], dt, norm.eps);
+                normalise(&mut token[r..r + n], b, norm.eps);
+                normalise(&mut token[r + n..], c, norm.eps);
+            }
+        }
+        let whole = view(projected, tokens, columns);
+        for (probe, columns) in [
+            (Probe::DtLow, 0..r),
+            (Probe::B, r..r + n),
+            (Probe::C, r + n..r + 2 * n),
+        ] {
+            let site = Site::layer(i, probe);
+            if pass.tap.wants(site) {
+                pass.tap
+                    .record(site, whole.slice(s![.., columns]).into_dyn());
+            }
+        }
+        let dt = Rows {
+            data: projected,
+            width: r,
+            stride: columns,
+        };
+        let delta_ld = room(&mut scratch.delta_ld, tokens * d);
+        let bias = Some(weights.dt_bias.as_f32());
+        linear(delta_ld, dt, weights.dt_proj.as_f32(), bias, pass.threads);
+        each_row(delta_ld, d, activate_delta);
+        record(
+            pass.tap,
+            Site::layer(i, Probe::Delta),
+            delta_ld,
+            &[tokens, d],
+        );
+    }
+
+    /// 5. to 7. the scan and the skip; 8. the gate.
+    fn scan(&mut self, pass: &mut Pass<'_>, i: usize, weights: &MambaMixer) {
+        let MambaDims {
+            d_inner: d,
+            d_state: n,
+            dt_rank: r,
+            ..
+        } = self.dims;
+        let tokens = pass.tokens;
+        let scratch = &mut pass.scratch.scan;
+        let projected = view(&scratch.projected, tokens, r + 2 * n);
+        let input = Channels {
+            u_ld: view(&scratch.u_ld, tokens, d),
+            delta_ld: view(&scratch.delta_ld, tokens, d),
+            a_nd: self.a_nd.view(),
+            b: Coefficient::PerToken(projected.slice_move(s![.., r..r + n])),
+            c: Coefficient::PerToken(projected.slice_move(s![.., r + n..])),
+        };
+        let y_ld = room(&mut scratch.y_ld, tokens * d);
+        let site = Site::layer(i, Probe::H);
+        let mut h_ldn = pass.tap.wants(site).then(|| Array3::zeros((tokens, d, n)));
+        let record_h = h_ldn.as_mut().map(|h_ldn| h_ldn.view_mut());
+        scan_channels(
+            &input,
+            self.h_nd.view_mut(),
+            view_mut(y_ld, tokens, d),
+            record_h,
+        );
+        if let Some(h_ldn) = h_ldn {
+            pass.tap.record(site, h_ldn.view().into_dyn());
+        }
+        let d_skip = weights.d_skip.as_f32();
+        for (y_d, u_d) in y_ld.chunks_exact_mut(d).zip(scratch.u_ld.chunks_exact(d)) {
+            multiply_add(y_d, u_d, d_skip);
+        }
+        record(pass.tap, Site::layer(i, Probe::ScanOut), y_ld, &[tokens, d]);
+        gate(y_ld, &scratch.z_ld[..tokens * d]);
+        record(
+            pass.tap,
+            Site::layer(i, Probe::GatedOut),
+            y_ld,
+            &[tokens, d],
+        );
+    }
+}
