@@ -8,8 +8,10 @@ use thiserror::Error;
 
 use crate::backend::{Backend, BackendError};
 use crate::checkpoint::{self, EMBEDDED, Embedded, LoadError};
+use crate::compare::{CompareJob, Compared, compare};
 use crate::export::{ExportError, Picture, write_file};
 use crate::model::Model;
+use crate::recall::{RecallError, RecallJob, RecallTable, recall};
 use crate::trace::TraceError;
 use crate::trace_file::{TraceFile, TraceJob};
 use crate::watch::{Watch, WatchJob, Watched};
@@ -40,6 +42,10 @@ pub enum Job {
     Load(PathBuf),
     /// Read and write a text, and look at it.
     Watch(WatchJob),
+    /// Run several models on one text.
+    Compare(CompareJob),
+    /// Ask several models for facts in their context.
+    Recall(RecallJob),
     /// Turn a prompt into ids; counts as work because a prompt may be a megabyte.
     Tokenize {
         /// Whose tokenizer.
@@ -77,6 +83,10 @@ pub enum Answer {
     Model(Arc<Model>),
     /// Of a watch.
     Watched(Arc<Watched>),
+    /// Of a comparison.
+    Compared(Arc<Compared>),
+    /// Of a recall test.
+    Recall(Arc<RecallTable>),
     /// Of a tokenisation.
     Ids(Arc<[u32]>),
     /// Of a save: the file, and its bytes.
@@ -111,6 +121,9 @@ pub enum JobError {
     /// A trace would be too large, or of a layer that does not exist.
     #[error(transparent)]
     Trace(#[from] TraceError),
+    /// A model cannot be asked for facts.
+    #[error(transparent)]
+    Recall(#[from] RecallError),
     /// A file could not be written.
     #[error(transparent)]
     Export(#[from] ExportError),
@@ -207,6 +220,14 @@ impl Workshop {
                 Ok(Answer::Model(Arc::new(checkpoint::load(path, &share)?)))
             }
             Job::Watch(watch) => self.watch(watch, progress),
+            Job::Compare(job) => {
+                let compared = compare(job, self.backend(&job.backend)?, progress)?;
+                Ok(Answer::Compared(Arc::new(compared)))
+            }
+            Job::Recall(job) => {
+                let table = recall(job, self.backend(&job.backend)?, progress)?;
+                Ok(Answer::Recall(Arc::new(table)))
+            }
             Job::Tokenize { model, text } => Ok(Answer::Ids(prompt_ids(model, text)?.into())),
             Job::SaveText { path, text } => {
                 write_file(path, |file| file.write_all(text.as_bytes()))?;

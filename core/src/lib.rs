@@ -28,6 +28,7 @@
 
 pub mod backend;
 pub mod checkpoint;
+pub mod compare;
 pub mod discretize;
 pub mod engine;
 pub mod export;
@@ -35,6 +36,7 @@ pub mod generate;
 pub mod hippo;
 pub mod job;
 pub mod model;
+pub mod recall;
 pub mod s4;
 pub mod scan;
 pub mod state;

@@ -7,6 +7,7 @@
 
 mod checkpoint;
 mod cli;
+mod compare;
 mod config;
 mod engine;
 mod families;

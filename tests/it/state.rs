@@ -1,12 +1,14 @@
 //! Sessions: chunks, steps, snapshots, edits; and what a decoded token costs.
 
 use std::ops::ControlFlow;
+use std::sync::Arc;
 
 use mambascope_core::backend::{
     Backend, BackendError, FastBackend, NaiveBackend, Session, prefill_in_chunks,
 };
-use mambascope_core::state::State;
-use mambascope_core::trace::{DEFAULT_BUDGET, Probe, Site, TraceError, TracePlan, TraceTap};
+use mambascope_core::model::{MixerDims, Model};
+use mambascope_core::state::{State, StateBytes};
+use mambascope_core::trace::{DEFAULT_BUDGET, Probe, Site, Trace, TraceError, TracePlan, TraceTap};
 
 use crate::support::{Tolerance, backends, compare, embedded, load};
 
@@ -69,6 +71,146 @@ fn chunks_of_any_size_and_steps_agree() {
     }
 }
 
+/// The fixtures of every family, and the embedded siblings of the default model.
+fn families() -> Vec<Arc<Model>> {
+    let fixtures = [
+        "mamba2-tiny",
+        "mamba2-groups",
+        "falcon-mamba-tiny",
+        "jamba-tiny",
+    ];
+    let mut models: Vec<_> = fixtures.map(load).into();
+    models.extend(crate::compare::quartet().into_iter().skip(1));
+    models
+}
+
+/// Ids any model knows.
+fn some_ids(model: &Model, count: usize) -> Vec<u32> {
+    let vocab = model.config.vocab_size as u32;
+    (0..count as u32)
+        .map(|i| (i * i * 7 + 3 * i + 1) % vocab)
+        .collect()
+}
+
+#[test]
+fn chunks_steps_and_backends_agree_in_every_family() {
+    for model in families() {
+        let ids = some_ids(&model, 75);
+        let plain = all_logits(
+            &mut *NaiveBackend::default().open(&model).unwrap(),
+            &ids,
+            usize::MAX,
+        );
+        let vocab = model.config.vocab_size;
+        for mut backend in backends().into_iter().skip(1) {
+            for chunk in [1, 7, 64, usize::MAX] {
+                let mut session = backend.open(&model).unwrap();
+                let found = all_logits(&mut *session, &ids, chunk);
+                compare(&found, &plain, Tolerance::Absolute(2e-4))
+                    .unwrap_or_else(|why| panic!("{} in chunks of {chunk}: {why}", model.name));
+            }
+            let mut session = backend.open(&model).unwrap();
+            for (l, &id) in ids.iter().enumerate() {
+                session.step(id, &mut ()).unwrap();
+                let stepped: Vec<f64> = session.logits().iter().map(|&x| x.into()).collect();
+                compare(
+                    &stepped,
+                    &plain[l * vocab..(l + 1) * vocab],
+                    Tolerance::Absolute(2e-4),
+                )
+                .unwrap_or_else(|why| panic!("{} step {l}: {why}", model.name));
+            }
+        }
+    }
+}
+
+#[test]
+fn every_probe_of_every_family_is_the_same_on_both_backends() {
+    for model in families()
+        .into_iter()
+        .chain([load("mamba1-odd"), embedded()])
+    {
+        let ids = some_ids(&model, 20);
+        let plan = TracePlan {
+            layers: (0..model.config.n_layers()).collect(),
+            probes: Probe::ALL.to_vec(),
+            tokens: ids.len(),
+            budget: DEFAULT_BUDGET,
+        };
+        let record = |backend: &mut dyn Backend| {
+            let mut tap = TraceTap::new(&plan, &model.config).unwrap();
+            let mut session = backend.open(&model).unwrap();
+            prefill_in_chunks(&mut *session, &ids, 8, &mut tap, &mut |_| {
+                ControlFlow::Continue(())
+            })
+            .unwrap();
+            tap.finish()
+        };
+        let plain = record(&mut NaiveBackend::default());
+        let quick = record(&mut FastBackend::new(2).unwrap());
+        for site in plan.sites(&model.config) {
+            let values = |trace: &Trace| -> Vec<f64> {
+                trace.get(site).unwrap().iter().map(|&x| x.into()).collect()
+            };
+            assert_eq!(
+                plain.get(site).unwrap().shape(),
+                quick.get(site).unwrap().shape()
+            );
+            assert_eq!(plain.get(site).unwrap().shape()[0], ids.len());
+            compare(&values(&quick), &values(&plain), Tolerance::OfLargest(1e-4))
+                .unwrap_or_else(|why| panic!("{} {}: {why}", model.name, site.name()));
+            assert!(
+                values(&plain).iter().any(|&x| x != 0.0),
+                "{} {}",
+                model.name,
+                site.name()
+            );
+        }
+    }
+}
+
+#[test]
+fn limits_of_delta_hold_in_a_prefill_and_not_in_a_step() {
+    let mut model =
+        mambascope_core::checkpoint::load(&crate::support::fixture("mamba2-tiny"), &|_| ())
+            .unwrap();
+    for block in &mut model.config.blocks {
+        if let MixerDims::Mamba2(dims) = &mut block.mixer {
+            dims.dt_limit = (0.02, 0.1);
+        }
+    }
+    let (limited, free) = (Arc::new(model), load("mamba2-tiny"));
+    let ids = some_ids(&limited, 12);
+    for mut backend in backends() {
+        let mut logits = |model: &Arc<Model>, steps: bool, chunk: usize| -> Vec<f64> {
+            let mut session = backend.open(model).unwrap();
+            for part in ids.chunks(chunk) {
+                if steps {
+                    session.step(part[0], &mut ()).unwrap();
+                } else {
+                    session.prefill(part, &mut ()).unwrap();
+                }
+            }
+            session.logits().iter().map(|&x| x.into()).collect()
+        };
+        let whole = logits(&limited, false, 12);
+        let same =
+            |one: &[f64], other: &[f64]| compare(one, other, Tolerance::Absolute(1e-4)).is_ok();
+        assert!(
+            same(&logits(&limited, false, 1), &whole),
+            "a prefill of one is a prefill"
+        );
+        assert!(
+            same(&logits(&limited, true, 1), &logits(&free, false, 12)),
+            "a step knows no limit"
+        );
+        assert!(
+            !same(&whole, &logits(&free, false, 12)),
+            "the limit is felt"
+        );
+    }
+}
+
 #[test]
 fn the_quick_backend_follows_the_plain_one_through_a_text() {
     let (model, ids) = (embedded(), text_ids());
@@ -88,14 +230,25 @@ fn the_quick_backend_follows_the_plain_one_through_a_text() {
 
 #[test]
 fn a_restored_session_continues_bit_for_bit() {
-    let (model, ids) = (embedded(), text_ids());
+    restored_sessions(&embedded(), &text_ids());
+    for model in families() {
+        restored_sessions(&model, &some_ids(&model, 60));
+    }
+}
+
+fn restored_sessions(model: &Arc<Model>, ids: &[u32]) {
     let (before, after) = ids.split_at(40);
     for mut backend in backends() {
-        let mut first = backend.open(&model).unwrap();
+        let mut first = backend.open(model).unwrap();
         first.prefill(before, &mut ()).unwrap();
         let snapshot = first.state();
         assert_eq!(snapshot.position, before.len());
-        let mut second = backend.open(&model).unwrap();
+        assert_eq!(snapshot.bytes(), first.state_bytes());
+        assert_eq!(
+            snapshot.bytes(),
+            StateBytes::formula(&model.config, before.len())
+        );
+        let mut second = backend.open(model).unwrap();
         second.prefill(after, &mut ()).unwrap();
         second.set_state(&snapshot).unwrap();
         assert!(

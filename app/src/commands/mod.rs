@@ -2,6 +2,7 @@
 
 mod bench;
 mod check;
+mod recall;
 mod run;
 mod trace;
 
@@ -44,6 +45,8 @@ enum Command {
     Trace(trace::Trace),
     /// Load a model, check every tensor, print its card.
     Check(check::Check),
+    /// Ask models for facts in their context, and print how many they know.
+    Recall(recall::Recall),
     /// Measure tokens a second for each backend.
     Bench(bench::Bench),
 }
@@ -102,6 +105,7 @@ pub fn main() -> ExitCode {
         Some(Command::Run(run)) => run.execute(),
         Some(Command::Trace(trace)) => trace.execute(),
         Some(Command::Check(check)) => check.execute(),
+        Some(Command::Recall(recall)) => recall.execute(),
         Some(Command::Bench(bench)) => bench.execute(),
     };
     match done {
@@ -123,7 +127,7 @@ fn open_window(model: Option<PathBuf>) -> ExitCode {
         .any(|name| std::env::var_os(name).is_some_and(|value| !value.is_empty()));
     if cfg!(all(unix, not(target_os = "macos"))) && !has_display {
         eprintln!(
-            "mambascope: there is no display to open a window on; the commands run, trace, check and bench work without one (mambascope --help)"
+            "mambascope: there is no display to open a window on; the commands run, trace, check, recall and bench work without one (mambascope --help)"
         );
         return ExitCode::from(2);
     }
