@@ -9,6 +9,7 @@ mod checkpoint;
 mod cli;
 mod config;
 mod engine;
+mod export;
 mod goldens;
 mod hostile;
 mod memory;
