@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 use crate::support::{Arrays, Tolerance, compare, fixture};
 
 /// The program, built by this workspace beside the test binary.
-fn program() -> &'static Path {
+pub fn program() -> &'static Path {
     static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
     PROGRAM.get_or_init(|| {
         // …/target/debug/deps/it-1234 → …/target/debug
