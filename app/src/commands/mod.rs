@@ -71,11 +71,9 @@ const MOST_THREADS: i64 = 256;
 /// Why a command gave up; shown after "mambascope: ".
 #[derive(Debug, Error)]
 enum Failure {
-    #[error("{}: {reason}", folder.display())]
-    Load {
-        folder: PathBuf,
-        reason: Box<checkpoint::LoadError>,
-    },
+    /// Names the path itself.
+    #[error("{0}")]
+    Load(Box<checkpoint::LoadError>),
     #[error("the embedded model cannot be loaded: {0}")]
     Embedded(Box<checkpoint::LoadError>),
     #[error(transparent)]
@@ -133,10 +131,9 @@ fn open_window(model: Option<PathBuf>) -> ExitCode {
 /// The model in a folder, or the embedded one.
 fn load(folder: Option<&Path>) -> Result<Arc<Model>, Failure> {
     let model = match folder {
-        Some(folder) => checkpoint::load(folder, &|_| ()).map_err(|reason| Failure::Load {
-            folder: folder.to_owned(),
-            reason: Box::new(reason),
-        })?,
+        Some(folder) => {
+            checkpoint::load(folder, &|_| ()).map_err(|reason| Failure::Load(Box::new(reason)))?
+        }
         None => checkpoint::embedded().map_err(|reason| Failure::Embedded(Box::new(reason)))?,
     };
     Ok(Arc::new(model))
