@@ -5,6 +5,7 @@
     reason = "a test that cannot go on has failed"
 )]
 
+mod architecture;
 mod checkpoint;
 mod cli;
 mod config;
