@@ -1,5 +1,6 @@
 //! Writing files so that nothing is lost: to a temporary name beside the target, then renamed over it.
 
+use std::fs::{self, OpenOptions, Permissions};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
@@ -54,22 +55,26 @@ impl Picture {
 
 /// Writes a file through `fill`; the path changes only when all is on the disk.
 ///
+/// A link stays, and the file it leads to is replaced; a file that is replaced keeps its permissions. A program that is
+/// killed on the way leaves its temporary file, `.mambascope-` and six letters, in the folder: safe to delete.
+///
 /// # Errors
-/// When the folder cannot be written, the disk is full, or `fill` fails.
+/// When the folder cannot be written, the disk is full, `fill` fails, or what is at the path must not be replaced: a
+/// folder, a device, a pipe, a file that is read-only.
 pub fn write_file(
     path: &Path,
     fill: impl FnOnce(&mut dyn Write) -> io::Result<()>,
 ) -> Result<(), ExportError> {
-    let failed = |error: io::Error| ExportError {
+    replace(path, fill).map_err(|error| ExportError {
         path: path.to_owned(),
         reason: error.to_string(),
-    };
-    if path.is_dir() || path.file_name().is_none() {
-        return Err(failed(io::Error::other(
-            "this is a folder, not a file name",
-        )));
-    }
-    let folder = path
+    })
+}
+
+fn replace(path: &Path, fill: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<()> {
+    let target = target(path)?;
+    let folder = target
+        .path
         .parent()
         .filter(|folder| !folder.as_os_str().is_empty())
         .unwrap_or(Path::new("."));
@@ -78,15 +83,54 @@ pub fn write_file(
     // A temporary file is private by default; the result should be as readable as any other new file.
     #[cfg(unix)]
     builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-    let mut temporary = builder.tempfile_in(folder).map_err(failed)?;
+    let mut temporary = builder.tempfile_in(folder)?;
     let mut buffered = BufWriter::new(temporary.as_file_mut());
-    fill(&mut buffered)
-        .and_then(|()| buffered.flush())
-        .map_err(failed)?;
+    fill(&mut buffered)?;
+    buffered.flush()?;
     drop(buffered);
-    temporary.as_file().sync_all().map_err(failed)?;
-    temporary
-        .persist(path)
-        .map_err(|error| failed(error.error))?;
+    if let Some(permissions) = target.permissions {
+        temporary.as_file().set_permissions(permissions)?;
+    }
+    temporary.as_file().sync_all()?;
+    temporary.persist(&target.path)?;
     Ok(())
+}
+
+/// Where a file is to be, and the permissions of the one that is there.
+struct Target {
+    path: PathBuf,
+    permissions: Option<Permissions>,
+}
+
+/// Follows links, and refuses what a rename would replace although a write could not.
+fn target(path: &Path) -> io::Result<Target> {
+    let refuse = |reason: &str| Err(io::Error::other(reason.to_owned()));
+    let found = match fs::metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return match (path.file_name(), path.is_symlink()) {
+                (None, _) => refuse("this is a folder, not a file name"),
+                (_, true) => refuse("this is a link that leads nowhere"),
+                (_, false) => Ok(Target {
+                    path: path.to_owned(),
+                    permissions: None,
+                }),
+            };
+        }
+        found => found?,
+    };
+    if found.is_dir() {
+        return refuse("this is a folder, not a file name");
+    }
+    if !found.is_file() {
+        return refuse("this is a device or a pipe, not a regular file");
+    }
+    if found.permissions().readonly() {
+        return refuse("the file that is there is read-only");
+    }
+    // Whether this user may write to it: renaming over it asks for the folder's permission alone.
+    OpenOptions::new().write(true).open(path)?;
+    Ok(Target {
+        path: fs::canonicalize(path)?,
+        permissions: Some(found.permissions()),
+    })
 }

@@ -82,6 +82,14 @@ pub enum TensorError {
     },
 }
 
+/// No memory for the elements of a tensor as f32.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+#[error("there is no memory for {bytes} bytes of weights widened to f32")]
+pub struct WidenError {
+    /// Bytes they take.
+    pub bytes: usize,
+}
+
 /// A read-only tensor, row-major.
 ///
 /// f32 tensors are used where they lie; halves are widened once, when first used as f32, and kept.
@@ -182,14 +190,41 @@ impl Tensor {
     /// The elements as f32.
     ///
     /// No copy for an f32 tensor at an address f32 can be read from (writers of safetensors align to 8 bytes);
-    /// halves, and f32 at an odd address, are converted on first use and kept.
+    /// halves, and f32 at an odd address, are converted on first use and kept. Where memory may be short,
+    /// [`Tensor::try_widen`] goes first: a conversion here that finds none ends the program.
     pub fn as_f32(&self) -> &[f32] {
-        if self.dtype == Dtype::F32
-            && let Ok(values) = bytemuck::try_cast_slice(self.raw())
-        {
+        if let Some(values) = self.in_place() {
             return values;
         }
         self.widened.get_or_init(|| self.iter_f32().collect())
+    }
+
+    /// Does now what [`Tensor::as_f32`] would do on first use; nothing if it is done, or if there is nothing to do.
+    ///
+    /// # Errors
+    /// When there is no memory for it.
+    pub fn try_widen(&self) -> Result<(), WidenError> {
+        if self.widened.get().is_some() || self.in_place().is_some() {
+            return Ok(());
+        }
+        let mut values = Vec::new();
+        values
+            .try_reserve_exact(self.len())
+            .map_err(|_| WidenError {
+                bytes: self.len().saturating_mul(size_of::<f32>()),
+            })?;
+        values.extend(self.iter_f32());
+        // Another thread may have been quicker, with the same values.
+        let _ = self.widened.set(values);
+        Ok(())
+    }
+
+    /// The elements where they lie, if they can be read there as f32.
+    fn in_place(&self) -> Option<&[f32]> {
+        if self.dtype != Dtype::F32 {
+            return None;
+        }
+        bytemuck::try_cast_slice(self.raw()).ok()
     }
 
     /// Bytes held beside the stored ones: what widening has cost so far.
@@ -226,5 +261,52 @@ impl Tensor {
 impl std::fmt::Debug for Tensor {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Tensor {{ {} {:?} }}", self.dtype.name(), self.shape)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tensor(dtype: Dtype, bytes: &'static [u8], range: Range<usize>) -> Tensor {
+        let shape = vec![range.len() / dtype.size()];
+        Tensor::new(shape, dtype, Bytes::Static(bytes), range).unwrap()
+    }
+
+    #[test]
+    fn widening_ahead_is_what_use_would_do() {
+        // 1 and -2 in BF16.
+        let halves = tensor(Dtype::Bf16, &[0x80, 0x3f, 0x00, 0xc0], 0..4);
+        for _ in 0..2 {
+            halves.try_widen().unwrap();
+            assert_eq!(halves.widened_bytes(), 8);
+        }
+        assert_eq!(halves.as_f32(), [1.0, -2.0]);
+
+        static WHOLE: [u64; 2] = [0; 2];
+        let bytes: &'static [u8] = bytemuck::cast_slice(&WHOLE);
+        for (range, widened) in [(0..8, 0), (1..9, 8)] {
+            let tensor = tensor(Dtype::F32, bytes, range);
+            tensor.try_widen().unwrap();
+            assert_eq!(tensor.widened_bytes(), widened, "only where f32 cannot lie");
+            assert_eq!(tensor.as_f32(), [0.0, 0.0]);
+        }
+    }
+
+    #[test]
+    fn memory_that_is_short_is_an_error() {
+        // No machine has it: the range is a lie that only a test can tell.
+        let range = 0..usize::MAX / 4;
+        let halves = Tensor {
+            shape: vec![range.len() / 2],
+            dtype: Dtype::F16,
+            bytes: Bytes::Static(&[]),
+            range,
+            widened: OnceLock::new(),
+        };
+        let error = halves.try_widen().unwrap_err();
+        assert_eq!(error.bytes, halves.len() * 4);
+        assert!(error.to_string().contains("no memory for"), "{error}");
+        assert_eq!(halves.widened_bytes(), 0);
     }
 }

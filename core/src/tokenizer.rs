@@ -3,6 +3,8 @@
 //! The work is done by Hugging Face's `tokenizers` crate; here stand the bounds around it, the bytes of every token,
 //! and text that grows id by id without breaking a character apart.
 
+mod growth;
+
 use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -212,6 +214,10 @@ struct Outline {
     model: ModelOutline,
     #[serde(default)]
     decoder: Value,
+    #[serde(default)]
+    normalizer: Value,
+    #[serde(default)]
+    pre_tokenizer: Value,
 }
 
 #[derive(Deserialize)]
@@ -242,7 +248,7 @@ impl Outline {
         if affixes.into_iter().flatten().any(|affix| !affix.is_empty()) {
             return unsupported("a subword prefix or suffix".into());
         }
-        Ok(())
+        growth::check(&self.normalizer, &self.pre_tokenizer).or_else(unsupported)
     }
 }
 

@@ -9,7 +9,8 @@ use mambascope_core::model::{MambaDims, MambaMixer, Mixer, MixerDims, Model, Sou
 use mambascope_core::tensor::Dtype;
 use serde_json::json;
 
-use crate::tiny::{Tiny, assert_says, fixture, weights_of};
+use crate::cli::program;
+use crate::tiny::{Part, Tiny, assert_says, fixture, tokenizer_json, weights_of};
 
 fn open(path: &Path) -> Result<Model, LoadError> {
     load(path, &|_| {})
@@ -148,7 +149,7 @@ fn progress_rises_from_zero_to_one() {
 }
 
 /// Splits the tiny checkpoint in two shards and writes an index whose file names went through `rename`.
-fn write_shards(folder: &Path, rename: impl Fn(&str) -> String) {
+pub fn write_shards(folder: &Path, rename: impl Fn(&str) -> String) {
     let tiny = Tiny::new();
     tiny.write(folder);
     fs::remove_file(folder.join("model.safetensors")).unwrap();
@@ -194,6 +195,32 @@ fn shards_load_like_one_file() {
         );
         assert!(sharded.bytes_on_disk > 0);
     }
+}
+
+#[test]
+fn tensors_an_index_does_not_list_are_named() {
+    let folder = tempfile::tempdir().unwrap();
+    write_shards(folder.path(), str::to_owned);
+    assert_eq!(
+        open(folder.path()).unwrap().warnings.len(),
+        1,
+        "no tokenizer"
+    );
+    let shard = "model-00002-of-00002.safetensors";
+    let mut parts = Tiny::new().parts;
+    parts.retain(|name, _| name.contains("mixer"));
+    parts.insert("left.over".into(), Part::constant(&[3], 1.0));
+    // Not the tensor that is listed, which is in the other shard.
+    parts.insert("backbone.norm_f.weight".into(), Part::constant(&[8], 1.0));
+    fs::write(folder.path().join(shard), weights_of(&parts)).unwrap();
+    let warnings = open(folder.path()).unwrap().warnings;
+    let wanted = format!(
+        "does not list these tensors, which are left out: backbone.norm_f.weight in {shard}; left.over in {shard}."
+    );
+    assert!(
+        warnings.iter().any(|w| w.ends_with(&wanted)),
+        "{warnings:?}"
+    );
 }
 
 #[test]
@@ -319,20 +346,72 @@ fn a_pipe_is_refused_without_waiting() {
     assert_says(open(&weights), &["model.safetensors is not a regular file"]);
 }
 
-#[cfg(unix)]
-#[test]
-fn a_file_without_permission_is_named() {
+/// `mambascope check` of a folder, as a user who may not read everything.
+#[cfg(target_os = "linux")]
+fn check_as_user(folder: &Path, is_superuser: bool) -> std::process::Output {
+    use std::process::Command;
+    if !is_superuser {
+        return Command::new(program())
+            .arg("check")
+            .arg(folder)
+            .output()
+            .unwrap();
+    }
+    // Where the program was built, that user may not be able to go.
+    let place = tempfile::tempdir().unwrap();
+    open_to_all(place.path(), 0o755);
+    let copy = place.path().join("mambascope");
+    // By another process: a file this one has open for writing could not be run while another test's child inherits it.
+    let copied = Command::new("cp").arg(program()).arg(&copy).status();
+    assert!(copied.unwrap().success());
+    let mut command = Command::new("setpriv");
+    command.args(["--reuid=65534", "--regid=65534", "--clear-groups", "--"]);
+    command
+        .arg(&copy)
+        .arg("check")
+        .arg(folder)
+        .output()
+        .unwrap()
+}
+
+#[cfg(target_os = "linux")]
+fn open_to_all(path: &Path, mode: u32) {
     use std::os::unix::fs::PermissionsExt;
-    let folder = tempfile::tempdir().unwrap();
-    Tiny::new().write(folder.path());
-    let weights = folder.path().join("model.safetensors");
-    fs::set_permissions(&weights, fs::Permissions::from_mode(0o000)).unwrap();
-    // The superuser may read everything.
-    if fs::read(&weights).is_err() {
-        assert_says(
-            open(folder.path()),
-            &["model.safetensors may not be read: permission denied"],
-        );
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn what_may_not_be_read_is_named() {
+    let outer = tempfile::tempdir().unwrap();
+    let folder = outer.path().join("model");
+    fs::create_dir(&folder).unwrap();
+    Tiny::new().write(&folder);
+    fs::write(folder.join("tokenizer.json"), tokenizer_json(&[])).unwrap();
+    open_to_all(outer.path(), 0o755);
+    open_to_all(&folder, 0o755);
+    let files = ["config.json", "tokenizer.json", "model.safetensors"];
+    files
+        .iter()
+        .for_each(|file| open_to_all(&folder.join(file), 0o644));
+
+    let weights = folder.join("model.safetensors");
+    open_to_all(&weights, 0o000);
+    let is_superuser = fs::read(&weights).is_ok();
+    open_to_all(&weights, 0o644);
+    let output = check_as_user(&folder, is_superuser);
+    assert!(output.status.success(), "{output:?}");
+
+    let paths = files.map(|file| (folder.join(file), folder.join(file), 0o644));
+    let whole = (folder.clone(), folder.join("config.json"), 0o755);
+    for (locked, named, mode) in paths.into_iter().chain([whole]) {
+        open_to_all(&locked, 0o000);
+        let output = check_as_user(&folder, is_superuser);
+        open_to_all(&locked, mode);
+        let said = String::from_utf8(output.stderr).unwrap();
+        let wanted = format!("{} may not be read: permission denied", named.display());
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        assert!(said.contains(&wanted) && output.stdout.is_empty(), "{said}");
     }
 }
 

@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 use crate::support::{Arrays, Tolerance, compare, fixture};
 
 /// The program, built by this workspace beside the test binary.
-fn program() -> &'static Path {
+pub fn program() -> &'static Path {
     static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
     PROGRAM.get_or_init(|| {
         // …/target/debug/deps/it-1234 → …/target/debug
@@ -155,6 +155,110 @@ fn without_a_display_it_names_the_commands() {
     }
 }
 
+#[cfg(all(unix, not(target_os = "macos")))]
+#[test]
+fn a_display_that_does_not_answer_is_one_clean_line() {
+    let mut command = Command::new(program());
+    command
+        .env_remove("WAYLAND_DISPLAY")
+        .env_remove("WAYLAND_SOCKET");
+    let output = command.env("DISPLAY", ":77").output().unwrap();
+    let said = stderr(&output);
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert_eq!(said.lines().count(), 1, "{said}");
+    for part in ["could not be opened", "(DISPLAY=:77)", "check"] {
+        assert!(said.contains(part), "{said}");
+    }
+    for part in [".rs", "registry", "os error at"] {
+        assert!(!said.contains(part), "{said}");
+    }
+}
+
+#[test]
+fn the_rate_of_decoding_counts_the_steps_that_were_run() {
+    let figures = |tokens: &str| {
+        let output = run(&["run", "--prompt", "It was", "--greedy", "--tokens", tokens]);
+        assert!(output.status.success(), "{}", stderr(&output));
+        stdout(&output).lines().last().unwrap().to_owned()
+    };
+    for tokens in ["0", "1"] {
+        let said = figures(tokens);
+        let decode = format!("tokens/s, decode {tokens} tokens (fast backend)");
+        assert!(said.ends_with(&decode), "{said}");
+    }
+    assert!(figures("2").contains("decode 2 tokens at "));
+}
+
+/// Reads what `command` writes until that is `wanted`, or it ends.
+fn read_until(mut out: impl std::io::Read, wanted: usize) -> String {
+    let mut read = vec![0; wanted];
+    let mut len = 0;
+    while len < wanted {
+        match out.read(&mut read[len..]).unwrap() {
+            0 => break,
+            more => len += more,
+        }
+    }
+    read.truncate(len);
+    String::from_utf8(read).unwrap()
+}
+
+#[test]
+fn the_prompt_is_there_before_it_is_read() {
+    use std::process::Stdio;
+    // Long enough that reading it takes the slow backend many times what starting takes.
+    let prompt = "It was a cold and rainy evening. ".repeat(600);
+    let mut child = Command::new(program())
+        .args([
+            "run",
+            "--backend",
+            "naive",
+            "--tokens",
+            "0",
+            "--prompt",
+            &prompt,
+        ])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let shown = read_until(child.stdout.take().unwrap(), prompt.len());
+    let is_reading = child.try_wait().unwrap().is_none();
+    child.kill().unwrap();
+    let said = child.wait_with_output().unwrap();
+    assert_eq!(shown, prompt);
+    assert!(is_reading, "the prompt came only after it was read");
+    assert_eq!(stderr(&said), "", "progress is for terminals");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn on_a_terminal_reading_shows_progress_and_wipes_it() {
+    let prompt = "It was a cold and rainy evening. ".repeat(40);
+    let command = format!(
+        "'{}' run --tokens 2 --greedy --prompt '{prompt}'",
+        program().display()
+    );
+    // `script` gives the program a terminal.
+    let mut script = Command::new("script");
+    script.args(["--quiet", "--return", "--command", &command, "/dev/null"]);
+    let output = script.env("TERM", "xterm").output().unwrap();
+    let said = stdout(&output);
+    assert!(output.status.success(), "{said}");
+    let (before, after) = said.split_once("\x1bD\x1b[A").unwrap();
+    assert!(before.starts_with("It was a cold"), "{before}");
+    assert!(after.matches("reading: ").count() > 2, "{after}");
+    let total = after.split_once("reading: 0 of ").unwrap().1;
+    let (total, _) = total.split_once(" tokens").unwrap();
+    let last = format!("reading: {total} of {total} tokens\x1b8\x1b7\x1b[B\r\x1b[2K\x1b8");
+    let (_, written) = after.split_once(&last).unwrap();
+    assert!(
+        written.contains(&format!("prefill {total} tokens at")),
+        "{written}"
+    );
+    assert!(!written.contains('\x1b'), "{written}");
+}
+
 #[test]
 fn check_prints_the_card_or_the_reason() {
     let output = run(&["check"]);
@@ -181,12 +285,10 @@ fn check_prints_the_card_or_the_reason() {
         (["check", "/no/such/folder"], "/no/such/folder"),
     ] {
         let output = run(&arguments);
+        let said = stderr(&output);
         assert_eq!(output.status.code(), Some(1));
-        assert!(
-            stderr(&output).contains(reason) && output.stdout.is_empty(),
-            "{}",
-            stderr(&output)
-        );
+        assert!(said.contains(reason) && output.stdout.is_empty(), "{said}");
+        assert_eq!(said.matches(arguments[1]).count(), 1, "{said}");
     }
 }
 

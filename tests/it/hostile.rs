@@ -11,7 +11,8 @@ use mambascope_core::generate::{Sampler, Sampling};
 use mambascope_core::model::Model;
 use mambascope_core::tokenizer::Tokenizer;
 
-use crate::memory::peak_of;
+use crate::checkpoint::write_shards;
+use crate::memory::{alone, peak_of, process_peak_of};
 use crate::tiny::{Tiny, fixture, load, tokenizer_json};
 
 /// What one load may hold at any time; the files are smaller than 100 kB.
@@ -437,4 +438,78 @@ fn a_changed_tokenizer_never_panics_in_use() {
         });
         assert!(used.is_ok() && peak < MOST_BYTES, "{peak} bytes: {changed}");
     }
+}
+
+/// Changes one file of a folder, each kind of file in its own ways.
+fn change_file(name: &str, bytes: &[u8], random: &mut Random) -> Vec<u8> {
+    let mut changed = bytes.to_vec();
+    if name.ends_with(".json") && random.below(4) > 0 {
+        let text = std::str::from_utf8(bytes).unwrap();
+        return edit_json(text, random).into();
+    }
+    match random.below(5) {
+        0 if name.ends_with(".safetensors") => return edit_header(bytes, random),
+        1 if name.ends_with(".safetensors") => lie_about_length(&mut changed, random),
+        2 => change_length(&mut changed, random),
+        3 => splice(&mut changed, random),
+        _ => flip_bits(&mut changed, random),
+    }
+    changed
+}
+
+/// Loads the folder and runs what was loaded. Whether there was something to run.
+fn load_and_run(folder: &std::path::Path) -> bool {
+    match mambascope_core::checkpoint::load(folder, &|_| {}) {
+        Ok(model) => {
+            if let Some(Ok(ids)) = model.tokenizer.as_ref().map(|t| t.encode("a cat é")) {
+                ids.iter()
+                    .for_each(|&id| assert!((id as usize) < model.config.vocab_size));
+            }
+            assert_consistent(&model);
+            assert_runs(model);
+            true
+        }
+        Err(error) => {
+            // The path is as long as the system makes it.
+            assert_readable(&error);
+            false
+        }
+    }
+}
+
+#[test]
+fn folders_with_one_file_changed() {
+    // Backends have threads, so the memory of all of them counts.
+    alone("hostile::folders_with_one_file_changed", || {
+        let folder = tempfile::tempdir().unwrap();
+        write_shards(folder.path(), str::to_owned);
+        fs::write(folder.path().join("tokenizer.json"), tokenizer_json(&[])).unwrap();
+        let mut names: Vec<String> = fs::read_dir(folder.path())
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        assert_eq!(names.len(), 5, "{names:?}");
+        assert!(load_and_run(folder.path()));
+        let mut random = Random(14);
+        let mut loaded = 0;
+        for _ in 0..3000 {
+            let name = &names[random.below(names.len())];
+            let path = folder.path().join(name);
+            let whole = fs::read(&path).unwrap();
+            let changed = change_file(name, &whole, &mut random);
+            // A new file each time: what is mapped must not be written to.
+            fs::remove_file(&path).unwrap();
+            fs::write(&path, &changed).unwrap();
+            let (ran, peak) =
+                process_peak_of(|| catch_unwind(AssertUnwindSafe(|| load_and_run(folder.path()))));
+            let shown = || String::from_utf8_lossy(&changed).into_owned();
+            assert!(peak < MOST_BYTES, "{peak} bytes for {name}: {}", shown());
+            assert!(ran.is_ok(), "a panic for {name}: {}", shown());
+            loaded += usize::from(ran.unwrap());
+            fs::remove_file(&path).unwrap();
+            fs::write(&path, &whole).unwrap();
+        }
+        assert!((300..2700).contains(&loaded), "{loaded}");
+    });
 }

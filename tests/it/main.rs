@@ -5,11 +5,13 @@
     reason = "a test that cannot go on has failed"
 )]
 
+mod architecture;
 mod checkpoint;
 mod cli;
 mod compare;
 mod config;
 mod engine;
+mod export;
 mod families;
 mod goldens;
 mod hostile;

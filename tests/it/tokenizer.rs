@@ -216,3 +216,142 @@ fn tokenizers_that_cannot_be_used_say_why() {
         "{large}"
     );
 }
+
+/// The small tokenizer with these rules before its own.
+fn with_rules(normalizer: Value, pre_tokenizer: Value) -> Result<Tokenizer, TokenizerError> {
+    let mut json: Value = serde_json::from_str(&tokenizer_json(&[])).unwrap();
+    json["normalizer"] = normalizer;
+    json["pre_tokenizer"] = pre_tokenizer;
+    Tokenizer::from_json(&json.to_string())
+}
+
+fn replace(pattern: Value, content: &str) -> Value {
+    json!({"type": "Replace", "pattern": pattern, "content": content})
+}
+
+fn normalizers(steps: impl IntoIterator<Item = Value>) -> Value {
+    json!({"type": "Sequence", "normalizers": steps.into_iter().collect::<Vec<_>>()})
+}
+
+#[test]
+fn rules_that_could_fill_the_memory_are_refused() {
+    let double = || replace(json!({"String": "a"}), "aa");
+    let byte_level = json!({"type": "ByteLevel", "add_prefix_space": true, "trim_offsets": true, "use_regex": true});
+    let metaspace =
+        json!({"type": "Metaspace", "replacement": "a", "prepend_scheme": "always", "split": true});
+    let nested = (0..40).fold(double(), |inner, _| normalizers([inner, double()]));
+    let pre_tokenizers =
+        |step: &Value| json!({"type": "Sequence", "pretokenizers": vec![step; 40]});
+    let large = "a".repeat(1 << 20);
+    for (normalizer, pre_tokenizer, found) in [
+        (
+            normalizers((0..40).map(|_| double())),
+            Value::Null,
+            "more than 64 times as long",
+        ),
+        (nested, Value::Null, "more than 64 times as long"),
+        (
+            replace(json!({"Regex": ""}), &large),
+            Value::Null,
+            "more than 64 times as long",
+        ),
+        (
+            replace(json!({"String": ""}), &large),
+            Value::Null,
+            "more than 64 times as long",
+        ),
+        (
+            replace(json!({"Regex": "a?"}), &"b".repeat(32)),
+            Value::Null,
+            "more than 64 times as long",
+        ),
+        (
+            json!({"type": "Prepend", "prepend": large}),
+            Value::Null,
+            "more than 64 times as long",
+        ),
+        (
+            normalizers((0..40).map(|_| json!({"type": "ByteLevel"}))),
+            Value::Null,
+            "more than 64 times as long",
+        ),
+        (
+            Value::Null,
+            pre_tokenizers(&byte_level),
+            "more than 64 times as long",
+        ),
+        (
+            Value::Null,
+            pre_tokenizers(&metaspace),
+            "more than 64 times as long",
+        ),
+        // Either list alone would pass.
+        (
+            replace(json!({"String": "a"}), &"b".repeat(30)),
+            byte_level,
+            "more than 64 times as long",
+        ),
+        (
+            json!({"type": "Precompiled", "precompiled_charsmap": ""}),
+            Value::Null,
+            "a normalizer of type Precompiled",
+        ),
+        // The crate would take both for a sequence, by their field.
+        (
+            json!({"type": "BertNormalizer", "normalizers": vec![double(); 40]}),
+            Value::Null,
+            "a normalizer of type BertNormalizer",
+        ),
+        (
+            json!({"normalizers": vec![double(); 40]}),
+            Value::Null,
+            "a normalizer without a type",
+        ),
+        (
+            json!([["a", "aa"]]),
+            Value::Null,
+            "a normalizer without a type",
+        ),
+        (
+            json!({"type": "Sequence"}),
+            Value::Null,
+            "a normalizer sequence without a list",
+        ),
+        (
+            Value::Null,
+            json!({"type": "Other"}),
+            "a pre-tokenizer of type Other",
+        ),
+    ] {
+        let error = with_rules(normalizer, pre_tokenizer).unwrap_err();
+        assert!(
+            matches!(&error, TokenizerError::Unsupported { found: why } if why.contains(found)),
+            "{error}"
+        );
+    }
+}
+
+#[test]
+fn usual_rules_are_kept() {
+    let byte_level = json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true});
+    let steps = [
+        json!({"type": "NFKD"}),
+        json!({"type": "Lowercase"}),
+        json!({"type": "Strip", "strip_left": true, "strip_right": true}),
+        json!({"type": "StripAccents"}),
+        replace(json!({"String": "hh"}), "a"),
+    ];
+    let digits = json!({"type": "Digits", "individual_digits": true});
+    let split = json!({"type": "Split", "pattern": {"Regex": "d"}, "behavior": "Isolated", "invert": false});
+    let before = json!({"type": "Sequence", "pretokenizers": [digits, split, byte_level]});
+    let tokenizer = with_rules(normalizers(steps), before).unwrap();
+    assert_eq!(tokenizer.encode(" ÁBCDhh ").unwrap(), [0, 1, 2, 3, 0]);
+    for (normalizer, ids) in [
+        (json!({"type": "Prepend", "prepend": "h"}), vec![7, 0, 1]),
+        (replace(json!({"Regex": "b+"}), "cc"), vec![0, 2, 2]),
+        (json!({"type": "NFC"}), vec![0, 1]),
+    ] {
+        let tokenizer = with_rules(normalizer, byte_level.clone()).unwrap();
+        assert_eq!(tokenizer.encode("ab").unwrap(), ids);
+    }
+}

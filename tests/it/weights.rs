@@ -203,6 +203,14 @@ fn damaged_weight_files_are_described() {
     );
     assert_says(header("[]", &[]), &["it is [], wanted an object"]);
     assert_says(header("\u{feff}{}", &[]), &["the header is not valid JSON"]);
+    let one = r#"{"dtype":"F32","shape":[1],"data_offsets":[0,4]}"#;
+    assert_says(
+        header(
+            &format!(r#"{{"v":{one},"w":{one},"\u0077":{one}}}"#),
+            &[0; 4],
+        ),
+        &["tensor \"w\" is listed twice"],
+    );
     assert_says(
         raw(&[8_u64.to_le_bytes().as_slice(), &[0xff; 8]].concat()),
         &["the header is not valid JSON"],

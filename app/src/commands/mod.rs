@@ -74,11 +74,9 @@ const MOST_THREADS: i64 = 256;
 /// Why a command gave up; shown after "mambascope: ".
 #[derive(Debug, Error)]
 enum Failure {
-    #[error("{}: {reason}", folder.display())]
-    Load {
-        folder: PathBuf,
-        reason: Box<checkpoint::LoadError>,
-    },
+    /// Names the path itself.
+    #[error("{0}")]
+    Load(Box<checkpoint::LoadError>),
     #[error("the embedded model cannot be loaded: {0}")]
     Embedded(Box<checkpoint::LoadError>),
     #[error(transparent)]
@@ -139,10 +137,9 @@ fn load(folder: Option<&Path>) -> Result<Arc<Model>, Failure> {
     let model = match folder {
         // A name is meant as a name unless a folder is called so.
         Some(name) if !name.exists() && named(name).is_some() => load_embedded(named(name))?,
-        Some(folder) => checkpoint::load(folder, &|_| ()).map_err(|reason| Failure::Load {
-            folder: folder.to_owned(),
-            reason: Box::new(reason),
-        })?,
+        Some(folder) => {
+            checkpoint::load(folder, &|_| ()).map_err(|reason| Failure::Load(Box::new(reason)))?
+        }
         None => load_embedded(None)?,
     };
     Ok(Arc::new(model))

@@ -1,6 +1,6 @@
 //! `mambascope run`: text to the terminal as it is written, then one line of figures.
 
-use std::io;
+use std::io::{self, IsTerminal};
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::time::Instant;
@@ -102,12 +102,21 @@ impl Run {
         let prompt = prompt_ids(&model, &text)?;
         let mut session = backend.open(&model)?;
 
-        let start = Instant::now();
-        prefill_in_chunks(&mut *session, &prompt, DEFAULT_CHUNK, &mut (), &mut |_| {
-            ControlFlow::Continue(())
-        })?;
-        let prefill_secs = start.elapsed().as_secs_f64();
         emit(&text)?;
+        let start = Instant::now();
+        let reading = Reading::start(prompt.len());
+        prefill_in_chunks(
+            &mut *session,
+            &prompt,
+            DEFAULT_CHUNK,
+            &mut (),
+            &mut |done| {
+                reading.show(done);
+                ControlFlow::Continue(())
+            },
+        )?;
+        drop(reading);
+        let prefill_secs = start.elapsed().as_secs_f64();
 
         let mut history = prompt.clone();
         let mut decoder = StreamDecoder::new();
@@ -138,21 +147,69 @@ impl Run {
             return Err(error.into());
         }
         let written = history.len() - prompt.len();
-        let rate = |tokens: usize, secs: f64| {
-            if secs > 0.0 {
-                tokens as f64 / secs
-            } else {
-                0.0
-            }
-        };
         emit(&format!(
-            "{}\n\nprefill {} tokens at {:.1} tokens/s, decode {written} tokens at {:.1} tokens/s ({} backend)\n",
+            "{}\n\nprefill {} tokens{}, decode {written} tokens{} ({} backend)\n",
             decoder.flush(),
             prompt.len(),
             rate(prompt.len(), prefill_secs),
-            rate(written, decode_secs),
+            // The first token comes from reading the prompt, and the last one is not read back.
+            rate(written.saturating_sub(1), decode_secs),
             backend.name(),
         ))?;
         Ok(())
+    }
+}
+
+/// " at 12.3 tokens/s", or nothing where no step was measured.
+fn rate(steps: usize, secs: f64) -> String {
+    if steps > 0 && secs > 0.0 {
+        format!(" at {:.1} tokens/s", steps as f64 / secs)
+    } else {
+        String::new()
+    }
+}
+
+/// How far the prompt is read: a line below it on a terminal, gone when done; nothing elsewhere, and nothing for a prompt
+/// that is read in one go.
+struct Reading {
+    total: usize,
+    is_shown: bool,
+}
+
+impl Reading {
+    /// Moves down, scrolling if need be, and up again: now there is a line below that can be gone to and come back from.
+    const ROOM: &str = "\x1bD\x1b[A";
+    /// Remembers the place, and goes to the line below, which is emptied.
+    const BELOW: &str = "\x1b7\x1b[B\r\x1b[2K";
+    const BACK: &str = "\x1b8";
+
+    fn start(total: usize) -> Self {
+        let is_dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
+        let is_shown = total > DEFAULT_CHUNK && io::stderr().is_terminal() && !is_dumb;
+        if is_shown {
+            eprint!("{}", Self::ROOM);
+        }
+        let reading = Self { total, is_shown };
+        reading.show(0);
+        reading
+    }
+
+    fn show(&self, done: usize) {
+        if self.is_shown {
+            let total = self.total;
+            eprint!(
+                "{}reading: {done} of {total} tokens{}",
+                Self::BELOW,
+                Self::BACK
+            );
+        }
+    }
+}
+
+impl Drop for Reading {
+    fn drop(&mut self) {
+        if self.is_shown {
+            eprint!("{}{}", Self::BELOW, Self::BACK);
+        }
     }
 }

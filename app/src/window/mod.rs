@@ -58,10 +58,29 @@ pub fn open(model: Option<PathBuf>) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!(
-                "mambascope: the window could not be opened: {error}. The commands run, trace, check and bench work without one."
+                "mambascope: the window could not be opened: {}; the commands run, trace, check and bench work without one (mambascope --help)",
+                reason(&error.to_string())
             );
             ExitCode::from(2)
         }
+    }
+}
+
+/// What went wrong, in one line, without the place in the window library's source where it did.
+fn reason(error: &str) -> String {
+    const PLACE: &str = "os error at ";
+    let reason = error
+        .split_once(PLACE)
+        .and_then(|(_, place_and_reason)| place_and_reason.split_once(": "))
+        .map_or(error, |(_, reason)| reason);
+    let display = ["WAYLAND_DISPLAY", "DISPLAY"]
+        .iter()
+        .filter_map(|name| Some((name, std::env::var(name).ok()?)))
+        .find(|(_, value)| !value.is_empty());
+    let line = reason.lines().collect::<Vec<_>>().join(" ");
+    match display {
+        Some((name, value)) => format!("{line} ({name}={value})"),
+        None => line,
     }
 }
 
@@ -238,9 +257,15 @@ impl Window {
         }
         if let Some(error) = reply.error {
             if !std::mem::replace(&mut self.load_failed, true) {
-                let text = match &self.load {
-                    Job::Load(path) => format!("{}: {error}", path.display()),
-                    _ => error.to_string(),
+                let text = error.to_string();
+                let path = match &self.load {
+                    Job::Load(path) => path.display().to_string(),
+                    _ => String::new(),
+                };
+                let text = if text.contains(&path) {
+                    text
+                } else {
+                    format!("{path}: {text}")
                 };
                 self.notice = Some(Notice {
                     text,

@@ -14,6 +14,7 @@ pub use naive::{NaiveBackend, Precision};
 use crate::model::Model;
 use crate::scan::{ScanError, ScanInput, ScanOutput, SsdInput, SsdOutput};
 use crate::state::{State, StateBytes, StateError};
+use crate::tensor::WidenError;
 use crate::trace::Tap;
 
 /// Tokens a prefill takes at once: enough for the matrix products, little enough to cancel between.
@@ -109,6 +110,9 @@ pub enum BackendError {
         /// Rows of the embedding.
         vocab_size: usize,
     },
+    /// No memory for the weights as numbers of this backend.
+    #[error("{0}: close other programs, or open a smaller model")]
+    Memory(#[from] WidenError),
     /// A snapshot of another model.
     #[error(transparent)]
     State(#[from] StateError),

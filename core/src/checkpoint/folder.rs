@@ -56,6 +56,7 @@ pub fn load(path: &Path, progress: &dyn Fn(f32)) -> Result<Model, LoadError> {
         }
     };
     let weights = read_all_weights(&folder, picked.as_deref())?;
+    warnings.extend(weights.warning);
     let ingredients = Ingredients {
         name: folder_name(&folder),
         card: read_card(&folder, &mut warnings),
@@ -124,6 +125,7 @@ struct Weights {
     name: String,
     stored: BTreeMap<String, Stored>,
     bytes_on_disk: u64,
+    warning: Option<String>,
 }
 
 /// Reads the file that was picked, unless it is a shard of the index; else `model.safetensors`; else the index's shards; else
@@ -171,6 +173,7 @@ fn read_single(file: &Path) -> Result<Weights, LoadError> {
         stored: read(bytes, &name)?,
         name,
         bytes_on_disk,
+        warning: None,
     })
 }
 
@@ -182,7 +185,7 @@ fn read_shards(folder: &Path, index: &str, index_name: &str) -> Result<Weights, 
     })?;
     let mut stored = BTreeMap::new();
     let mut bytes_on_disk = 0;
-    let mut absent = Problems::default();
+    let (mut absent, mut unlisted) = (Problems::default(), Problems::default());
     for (shard, names) in &shards {
         let file = folder.join(shard);
         let bytes = map(&file)?;
@@ -193,6 +196,9 @@ fn read_shards(folder: &Path, index: &str, index_name: &str) -> Result<Weights, 
                 Some(tensor) => drop(stored.insert(name.clone(), tensor)),
                 None => absent.push(|| format!("{name} is not in {shard}")),
             }
+        }
+        for name in found.into_keys() {
+            unlisted.push(|| format!("{name} in {shard}"));
         }
     }
     if !absent.is_empty() {
@@ -205,6 +211,9 @@ fn read_shards(folder: &Path, index: &str, index_name: &str) -> Result<Weights, 
         name: display(folder),
         stored,
         bytes_on_disk,
+        warning: (!unlisted.is_empty()).then(|| {
+            format!("{index_name} does not list these tensors, which are left out: {unlisted}.")
+        }),
     })
 }
 

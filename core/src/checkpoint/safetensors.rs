@@ -4,9 +4,12 @@
 //! then the data, which the tensors cover without gap or overlap. The `safetensors` crate reads it; the checks here come
 //! first and name the tensor, which its errors mostly do not.
 
+use std::collections::BTreeSet;
+use std::fmt;
 use std::ops::Range;
 
 use safetensors::{Dtype, SafeTensors};
+use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::{Map, Value};
 use thiserror::Error;
 
@@ -38,6 +41,12 @@ pub enum HeaderError {
     Json {
         /// What the parser says.
         reason: String,
+    },
+    /// Two entries of one name, of which a reader would see one.
+    #[error("tensor {tensor:?} is listed twice")]
+    Twice {
+        /// The tensor.
+        tensor: String,
     },
     /// An entry without one of its three fields, or with something else in it.
     #[error("tensor {tensor:?}: `{field}` is {found}, wanted {wanted}")]
@@ -148,14 +157,50 @@ fn split_header(bytes: &[u8]) -> Result<(&[u8], usize), HeaderError> {
 }
 
 fn parse(header: &[u8]) -> Result<Map<String, Value>, HeaderError> {
-    let header: Value = serde_json::from_slice(header).map_err(|e| HeaderError::Json {
+    let invalid = |e: serde_json::Error| HeaderError::Json {
         reason: e.to_string(),
-    })?;
-    match header {
-        Value::Object(entries) => Ok(entries),
-        other => Err(HeaderError::Json {
-            reason: format!("it is {}, wanted an object", shown(Some(&other))),
-        }),
+    };
+    let entries = match serde_json::from_slice(header).map_err(invalid)? {
+        Value::Object(entries) => entries,
+        other => {
+            return Err(HeaderError::Json {
+                reason: format!("it is {}, wanted an object", shown(Some(&other))),
+            });
+        }
+    };
+    // The map keeps the last entry of a name and forgets that there were others.
+    match serde_json::from_slice(header).map_err(invalid)? {
+        Repeated(Some(tensor)) => Err(HeaderError::Twice { tensor }),
+        Repeated(None) => Ok(entries),
+    }
+}
+
+/// The first key of an object that it has before.
+struct Repeated(Option<String>);
+
+impl<'de> Deserialize<'de> for Repeated {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(Keys)
+    }
+}
+
+struct Keys;
+
+impl<'de> Visitor<'de> for Keys {
+    type Value = Repeated;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Repeated, M::Error> {
+        let (mut seen, mut repeated) = (BTreeSet::new(), None);
+        while let Some((key, IgnoredAny)) = map.next_entry::<String, _>()? {
+            if repeated.is_none() && !seen.insert(key.clone()) {
+                repeated = Some(key);
+            }
+        }
+        Ok(Repeated(repeated))
     }
 }
 

@@ -17,7 +17,7 @@ pub use table::FAMILIES;
 
 use ndarray::Array2;
 
-use crate::tensor::{Dtype, Tensor};
+use crate::tensor::{Dtype, Tensor, WidenError};
 use crate::tokenizer::Tokenizer;
 
 /// Where a model came from.
@@ -342,10 +342,11 @@ impl Model {
     }
 
     /// Widens the halves now, so that the first token read does not have to.
-    pub fn widen(&self) {
-        for tensor in self.tensors() {
-            tensor.as_f32();
-        }
+    ///
+    /// # Errors
+    /// When there is no memory for them.
+    pub fn widen(&self) -> Result<(), WidenError> {
+        self.tensors().try_for_each(Tensor::try_widen)
     }
 
     /// Number of weights, a tied head counted once.

@@ -140,8 +140,8 @@ fn softplus<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
     }
     let positive = simd.max_f32s(zero, x);
     let sum = simd.mul_add_e_f32s(simd.add_f32s(s, s), series, positive);
-    // Adds nothing to a number; keeps NaN where the maximum above may have dropped it.
-    simd.mul_add_e_f32s(x, zero, sum)
+    // The maximum above may have dropped a NaN. A product with x would keep it, but make one of an infinity too.
+    simd.select_f32s(simd.equal_f32s(x, x), sum, x)
 }
 
 /// Σ a·b.
@@ -453,12 +453,11 @@ mod tests {
             ends.iter().take(3).all(|&e| (0.0..2e-38).contains(&e)) && ends[3] == 1.0,
             "{ends:?}"
         );
-        let mut delta = [-1e30, -100.0, 1e30];
+        let mut delta = [f32::NEG_INFINITY, -1e30, -100.0, 1e30, f32::INFINITY];
         activate_delta(&mut delta);
         assert!(
-            (0.0..2e-38).contains(&delta[0])
-                && (0.0..2e-38).contains(&delta[1])
-                && delta[2] == 1e30,
+            delta[..3].iter().all(|d| (0.0..2e-38).contains(d))
+                && delta[3..] == [1e30, f32::INFINITY],
             "{delta:?}"
         );
     }
@@ -467,6 +466,7 @@ mod tests {
     fn nan_stays_nan() {
         for work in [silu_in_place, activate_delta] {
             let mut values = vec![1.0; 21];
+            values[2] = f32::INFINITY;
             values[3] = f32::NAN;
             values[20] = f32::NAN;
             work(&mut values);

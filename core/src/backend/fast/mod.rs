@@ -81,7 +81,7 @@ impl Backend for FastBackend {
     }
 
     fn open(&mut self, model: &Arc<Model>) -> Result<Box<dyn Session>, BackendError> {
-        model.widen();
+        model.widen()?;
         Ok(Box::new(FastSession::new(model, self.threads.clone())))
     }
 

@@ -50,7 +50,7 @@ impl Backend for NaiveBackend {
     fn open(&mut self, model: &Arc<Model>) -> Result<Box<dyn Session>, BackendError> {
         Ok(match self.precision {
             Precision::Single => {
-                model.widen();
+                model.widen()?;
                 Box::new(NaiveSession::<f32>::new(model))
             }
             Precision::Double => Box::new(NaiveSession::<f64>::new(model)),
