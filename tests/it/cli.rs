@@ -189,45 +189,31 @@ fn the_rate_of_decoding_counts_the_steps_that_were_run() {
     assert!(figures("2").contains("decode 2 tokens at "));
 }
 
-/// Reads what `command` writes until that is `wanted`, or it ends.
-fn read_until(mut out: impl std::io::Read, wanted: usize) -> String {
-    let mut read = vec![0; wanted];
-    let mut len = 0;
-    while len < wanted {
-        match out.read(&mut read[len..]).unwrap() {
-            0 => break,
-            more => len += more,
-        }
-    }
-    read.truncate(len);
-    String::from_utf8(read).unwrap()
-}
-
 #[test]
 fn the_prompt_is_there_before_it_is_read() {
+    use std::io::Read;
     use std::process::Stdio;
-    // Long enough that reading it takes the slow backend many times what starting takes.
-    let prompt = "It was a cold and rainy evening. ".repeat(600);
+    use std::time::Duration;
+    // Reading so much takes the slow backend seconds.
+    let prompt = "It was a cold and rainy evening. ".repeat(1000);
+    let arguments = ["run", "--backend", "naive", "--tokens", "0", "--prompt"];
     let mut child = Command::new(program())
-        .args([
-            "run",
-            "--backend",
-            "naive",
-            "--tokens",
-            "0",
-            "--prompt",
-            &prompt,
-        ])
+        .args(arguments)
+        .arg(&prompt)
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    let shown = read_until(child.stdout.take().unwrap(), prompt.len());
-    let is_reading = child.try_wait().unwrap().is_none();
+    let mut out = child.stdout.take().unwrap();
+    let mut shown = vec![0; prompt.len()];
+    out.read_exact(&mut shown).unwrap();
+    // Had it been read before it was shown, the figures would be next.
+    std::thread::sleep(Duration::from_millis(200));
     child.kill().unwrap();
+    let mut rest = String::new();
+    out.read_to_string(&mut rest).unwrap();
     let said = child.wait_with_output().unwrap();
-    assert_eq!(shown, prompt);
-    assert!(is_reading, "the prompt came only after it was read");
+    assert!(shown == prompt.as_bytes() && rest.is_empty(), "{rest}");
     assert_eq!(stderr(&said), "", "progress is for terminals");
 }
 
