@@ -10,9 +10,11 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
+use std::time::Duration;
 
 use egui::{Align, Context, Frame, Layout, Panel, RichText, Ui, ViewportBuilder};
 use mambascope_core::engine::Engine;
+use mambascope_core::export::{Later, Picture};
 use mambascope_core::job::{Answer, Job, Workshop};
 use mambascope_core::model::Model;
 use mambascope_lessons::reading_guide::ReadingGuide;
@@ -20,13 +22,18 @@ use mambascope_lessons::theme::{self, Palette};
 
 use self::files::{AskPath, Asked};
 pub use self::scope::{ScopePage, bytes_text};
-pub use self::settings::{ChannelOrder, Page, Reading, ScopeSettings, Settings};
+pub use self::settings::{ChannelOrder, DeltaView, Page, Reading, ScopeSettings, Settings};
 use crate::backends::{self, BackendChoice};
 
 /// The slot in which models are loaded.
 const MODEL: &str = "model";
 /// The slot in which files are written.
 const SAVE: &str = "save";
+/// The slot in which a picture for the clipboard is painted.
+const COPY: &str = "copy";
+/// Changed settings are written this long after the last change, in seconds: not every letter of a prompt, and not only
+/// when the window is closed, which a crash never does.
+const SAVE_AFTER: f64 = 2.0;
 
 /// Opens the window and stays until it is closed.
 pub fn open(model: Option<PathBuf>) -> ExitCode {
@@ -82,6 +89,8 @@ enum Request {
         ending: &'static str,
         job: Box<dyn FnOnce(PathBuf) -> Job>,
     },
+    /// Put this picture on the clipboard.
+    Copy(Later<Picture>),
     /// Show the model card.
     ShowCard,
 }
@@ -141,7 +150,12 @@ pub struct Window {
     saving: Option<Saving>,
     /// Files to write, the first of which is being written; each keeps its place until its answer has been read.
     writing: VecDeque<Job>,
+    /// The picture on its way to the clipboard.
+    copying: Option<Later<Picture>>,
     notice: Option<Notice>,
+    /// The settings as they were in the last frame, and when those that changed since are due to be written.
+    seen_settings: Settings,
+    write_settings_at: Option<f64>,
     card: Option<egui_commonmark::CommonMarkCache>,
 }
 
@@ -171,6 +185,8 @@ impl Window {
             scope: ScopePage::new(&settings),
             engine,
             backends: Backends::look(ctx)?,
+            seen_settings: settings.clone(),
+            write_settings_at: None,
             settings,
             load,
             load_failed: false,
@@ -179,6 +195,7 @@ impl Window {
             opening: None,
             saving: None,
             writing: VecDeque::new(),
+            copying: None,
             notice: None,
             card: None,
         })
@@ -190,9 +207,11 @@ impl Window {
         self.take_model();
         self.take_dropped(ui.ctx());
         self.take_written(ui.ctx());
+        self.take_copied(ui.ctx());
         self.top_bar(ui);
         self.notice_bar(ui);
         let mut requests = Vec::new();
+        let covered = self.opening.is_some() || self.saving.is_some() || self.card.is_some();
         match self.settings.page {
             Page::Scope => {
                 let mut around = scope::Around {
@@ -202,6 +221,7 @@ impl Window {
                     loading: self.engine.reply(MODEL),
                     hide_timings: self.settings.hide_timings,
                     recent: &self.settings.recent,
+                    covered,
                     requests: &mut requests,
                 };
                 self.scope.show(ui, &mut self.settings.scope, &mut around);
@@ -210,13 +230,37 @@ impl Window {
         }
         for request in requests {
             self.serve(request);
+            // What was asked for begins with the next frame.
+            ui.request_repaint();
         }
         self.dialogs(ui.ctx());
+        self.drop_hint(ui.ctx());
+        self.plan_to_write_settings(ui.ctx());
+    }
+
+    /// Wakes the window once after the last change, for settings are written at the end of a frame.
+    fn plan_to_write_settings(&mut self, ctx: &Context) {
+        let now = ctx.input(|input| input.time);
+        if self.settings != self.seen_settings {
+            self.seen_settings = self.settings.clone();
+            // Somewhat later than the least time between two writings, so that the frame then does write.
+            self.write_settings_at = Some(now + 1.25 * SAVE_AFTER);
+        }
+        match self.write_settings_at {
+            Some(due) if due > now => {
+                ctx.request_repaint_after(Duration::from_secs_f64(due - now));
+            }
+            _ => self.write_settings_at = None,
+        }
     }
 
     /// Whether nothing is being computed: the pictures are final.
     pub fn is_idle(&self) -> bool {
-        !self.engine.is_busy() && self.scope.is_settled() && self.backends.found.is_none()
+        let delivered = self.writing.is_empty() && self.copying.is_none();
+        !self.engine.is_busy()
+            && self.scope.is_settled()
+            && self.backends.found.is_none()
+            && delivered
     }
 
     /// The settings as they are now, to be kept.
@@ -279,6 +323,22 @@ impl Window {
         }
     }
 
+    /// While a file is dragged over the window: that it may be dropped.
+    fn drop_hint(&self, ctx: &Context) {
+        if ctx.input(|input| input.raw.hovered_files.is_empty()) {
+            return;
+        }
+        egui::Area::new(egui::Id::unique("drop hint"))
+            .order(egui::Order::Foreground)
+            .anchor(egui::Align2::CENTER_CENTER, egui::Vec2::ZERO)
+            .interactable(false)
+            .show(ctx, |ui| {
+                Frame::popup(ui.style()).inner_margin(24).show(ui, |ui| {
+                    ui.label(RichText::new("Drop a model's folder to open it").size(18.0));
+                });
+            });
+    }
+
     /// Says what became of the last file.
     fn take_written(&mut self, ctx: &Context) {
         let Some(job) = self.writing.front() else {
@@ -304,6 +364,31 @@ impl Window {
         ctx.request_repaint();
     }
 
+    /// Puts a picture on the clipboard once it is painted.
+    fn take_copied(&mut self, ctx: &Context) {
+        let Some(picture) = &self.copying else { return };
+        let reply = self.engine.ask(COPY, Job::Paint(picture.clone()));
+        if reply.busy {
+            return;
+        }
+        self.copying = None;
+        self.engine.forget(COPY);
+        let (text, is_error) = match (reply.error, reply.answer) {
+            (Some(error), _) => (error.to_string(), true),
+            (None, Some(Answer::Picture(picture))) => {
+                let size = [picture.width as usize, picture.height as usize];
+                let image = egui::ColorImage::from_rgba_unmultiplied(size, &picture.rgba);
+                ctx.copy_image(image);
+                let [width, height] = size;
+                let text = format!("Copied a picture of {width} × {height} pixels.");
+                (text, false)
+            }
+            _ => return,
+        };
+        self.notice = Some(Notice { text, is_error });
+        ctx.request_repaint();
+    }
+
     fn serve(&mut self, request: Request) {
         match request {
             Request::AskModel => {
@@ -322,6 +407,7 @@ impl Window {
                     job,
                 });
             }
+            Request::Copy(picture) => self.copying = Some(picture),
             Request::ShowCard => self.card = Some(egui_commonmark::CommonMarkCache::default()),
         }
     }
@@ -343,15 +429,16 @@ impl Window {
                     ui.selectable_value(&mut self.settings.page, page, page.title());
                 }
                 ui.with_layout(Layout::right_to_left(Align::Center), |ui| {
-                    self.theme_menu(ui)
+                    self.settings_menu(ui)
                 });
             });
         });
     }
 
-    fn theme_menu(&mut self, ui: &mut Ui) {
+    fn settings_menu(&mut self, ui: &mut Ui) {
         let before = self.settings.theme;
-        ui.menu_button("Theme", |ui| {
+        ui.menu_button("Settings", |ui| {
+            ui.label(RichText::new("Theme").color(palette(ui).weak_text));
             for (theme, name) in [
                 (egui::ThemePreference::System, "As the system"),
                 (egui::ThemePreference::Light, "Light"),
@@ -466,6 +553,10 @@ impl eframe::App for Window {
 
     fn save(&mut self, storage: &mut dyn eframe::Storage) {
         eframe::set_value(storage, eframe::APP_KEY, &self.settings);
+    }
+
+    fn auto_save_interval(&self) -> Duration {
+        Duration::from_secs_f64(SAVE_AFTER)
     }
 }
 

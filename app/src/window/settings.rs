@@ -103,6 +103,48 @@ impl ChannelOrder {
     }
 }
 
+impl ChannelOrder {
+    /// Name of an axis whose places are in this order.
+    pub fn axis_name(self) -> &'static str {
+        match self {
+            ChannelOrder::Index => "channel",
+            ChannelOrder::Mean => "channel, by mean Δ",
+            ChannelOrder::Variance => "channel, by variance of Δ",
+        }
+    }
+}
+
+/// What the Δ heatmap shows of Δ.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum DeltaView {
+    /// log₂ of Δ over the channel's mean: the levels of channels lie decades apart and drown what tokens do.
+    #[default]
+    Relative,
+    /// Δ itself.
+    Absolute,
+}
+
+impl DeltaView {
+    /// Both, as in the menu.
+    pub const ALL: [DeltaView; 2] = [DeltaView::Relative, DeltaView::Absolute];
+
+    /// Name in the menu.
+    pub fn title(self) -> &'static str {
+        match self {
+            DeltaView::Relative => "relative",
+            DeltaView::Absolute => "absolute",
+        }
+    }
+
+    /// Name on the colour bar.
+    pub fn value_name(self) -> &'static str {
+        match self {
+            DeltaView::Relative => "log₂ (Δ / mean)",
+            DeltaView::Absolute => "Δ",
+        }
+    }
+}
+
 /// Settings of the Scope page.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -127,6 +169,8 @@ pub struct ScopeSettings {
     pub layer: usize,
     /// Order of the channels.
     pub order: ChannelOrder,
+    /// What is shown of Δ.
+    pub delta_view: DeltaView,
     /// Tokens whose records are kept.
     pub window: usize,
     /// Most MiB the records of a text, or a saved trace, may take.
@@ -146,6 +190,7 @@ impl Default for ScopeSettings {
             all_layers: true,
             layer: 2,
             order: ChannelOrder::default(),
+            delta_view: DeltaView::default(),
             window: 1024,
             budget_mib: DEFAULT_BUDGET >> 20,
         }

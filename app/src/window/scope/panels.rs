@@ -3,28 +3,20 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use egui::{Align, Layout, RichText, ScrollArea, TextStyle, Ui, vec2};
-use egui_plot::{AxisHints, Bar, BarChart, GridMark, HLine, Legend, Line, Plot, PlotPoints, VLine};
-use mambascope_core::export::Picture;
+use egui::{Rect, ScrollArea, Ui, UiBuilder, Vec2, pos2, vec2};
+use mambascope_core::export::{Later, Picture};
 use mambascope_core::job::{Job, ModelRef};
 use mambascope_core::model::Model;
 use mambascope_core::trace_file::TraceJob;
 use mambascope_core::watch::Watched;
 use mambascope_lessons::widgets::{
-    Axis, Colormap, Grid, Heatmap, HeatmapAction, Ribbon, RibbonToken, Scale, ScaleKind, number,
-    visible_token,
+    Axis, Colormap, Grid, Heatmap, HeatmapAction, Pooling, Ribbon, RibbonToken, Scale, ScaleKind,
+    number, visible_token,
 };
 
-use super::pictures::{Histogram, Texts};
-use super::{Around, ScopePage};
-use crate::window::{ChannelOrder, Reading, Request, ScopeSettings, palette};
-
-/// Least and greatest height of a panel, title and axes included; between them the panels fill the window.
-const PANEL_HEIGHT: std::ops::RangeInclusive<f32> = 236.0..=600.0;
-/// Widest a panel may become before another column is worth more.
-const PANEL_WIDTH: f32 = 640.0;
-/// Room between panels.
-const GAP: f32 = 12.0;
+use super::pictures::Texts;
+use super::{Around, ScopePage, Stop};
+use crate::window::{ChannelOrder, DeltaView, Reading, Request, ScopeSettings};
 
 impl ScopePage {
     pub(super) fn pictures(
@@ -45,41 +37,59 @@ impl ScopePage {
         };
         self.pictures.update(&watched, model, settings);
         let Some(focus) = self.focus() else {
-            ui.centered_and_justified(|ui| ui.label("Reading the prompt…"));
+            let text = match self.stop {
+                Stop::Reading => "The prompt was not read. Run, Play or Step reads on.",
+                _ => "Reading the prompt…",
+            };
+            ui.centered_and_justified(|ui| ui.label(text));
             return;
         };
         self.ribbon_bar(ui, settings, &watched, model, around);
         self.ribbon(ui, settings, &watched, focus);
         ui.separator();
-        let scene = Scene {
-            watched: &watched,
-            model,
-            focus,
-            height: *PANEL_HEIGHT.start(),
-        };
         ScrollArea::vertical().auto_shrink(false).show(ui, |ui| {
-            let room = ui.available_width() - ui.spacing().scroll.bar_width;
-            let columns = ((room / PANEL_WIDTH).ceil() as usize).clamp(1, 4);
-            let width = (room - GAP * (columns - 1) as f32) / columns as f32;
-            let rows = Panel::ALL.len().div_ceil(columns);
-            let height = ui.available_height() / rows as f32 - GAP - ui.spacing().item_spacing.y;
+            ui.spacing_mut().item_spacing.y = 0.0;
+            if self.is_stale(ui, settings, &watched) {
+                ui.set_opacity(0.45);
+            }
+            let room = vec2(
+                ui.available_width() - ui.spacing().scroll.bar_width,
+                ui.available_height(),
+            );
+            let board = Board::new(room, Panel::ALL.len());
             let scene = Scene {
-                height: height.clamp(*PANEL_HEIGHT.start(), *PANEL_HEIGHT.end()),
-                ..scene
+                watched: &watched,
+                model,
+                focus,
+                height: board.panel.y,
             };
-            for row in Panel::ALL.chunks(columns) {
-                ui.horizontal_top(|ui| {
-                    ui.spacing_mut().item_spacing.x = GAP;
-                    for panel in row {
-                        ui.allocate_ui(vec2(width, scene.height), |ui| {
-                            ui.set_width(width);
-                            ui.vertical(|ui| self.panel(*panel, ui, settings, &scene, around));
-                        });
-                    }
-                });
-                ui.add_space(GAP);
+            let (_, area) = ui.allocate_space(vec2(room.x, board.height()));
+            for (nth, panel) in Panel::ALL.into_iter().enumerate() {
+                let place = UiBuilder::new()
+                    .id_salt(nth)
+                    .max_rect(board.place(nth, area.min));
+                self.panel(panel, &mut ui.new_child(place), settings, &scene, around);
             }
         });
+    }
+
+    /// Whether the panels have shown something else than was asked for so long that it should be seen.
+    fn is_stale(&mut self, ui: &Ui, settings: &ScopeSettings, watched: &Watched) -> bool {
+        /// An answer sooner than this needs no announcement, in seconds.
+        const PATIENCE: f64 = 0.2;
+        let seen = watched.focus.as_ref().map(|focus| focus.token);
+        let other = watched.layer != settings.layer || seen != self.focus();
+        if !(other && self.reply.busy) {
+            self.stale_since = None;
+            return false;
+        }
+        let now = ui.input(|input| input.time);
+        let waited = now - *self.stale_since.get_or_insert(now);
+        if waited < PATIENCE {
+            let rest = std::time::Duration::from_secs_f64(PATIENCE - waited);
+            ui.request_repaint_after(rest);
+        }
+        waited >= PATIENCE
     }
 
     fn ribbon_bar(
@@ -134,6 +144,17 @@ impl ScopePage {
                 })
                 .response
                 .labelled_by(label.id);
+            let label = ui.label("Δ as").on_hover_text(DELTA_HINT);
+            egui::ComboBox::from_id_salt("delta view")
+                .selected_text(settings.delta_view.title())
+                .width(84.0)
+                .show_ui(ui, |ui| {
+                    for view in DeltaView::ALL {
+                        ui.selectable_value(&mut settings.delta_view, view, view.title());
+                    }
+                })
+                .response
+                .labelled_by(label.id);
             ui.separator();
             trace_menu(ui, settings, watched, model, around);
         });
@@ -149,8 +170,6 @@ impl ScopePage {
                 generated: position >= watched.prompt_len,
             })
             .collect();
-        let room = ribbon_room(ui, watched.prompt_len + settings.limit.max(self.written()));
-        let top = ui.cursor().top();
         let describe =
             |index: usize| describe_token(watched, &tokens[index], watched.first + index, settings);
         let response = Ribbon::new("ribbon", &tokens)
@@ -158,12 +177,10 @@ impl ScopePage {
             .value_name(settings.reading.value_name())
             .scale(Scale::fit(values.iter().copied(), ScaleKind::Linear))
             .selected(Some(focus - watched.first))
-            .max_height(room)
+            .max_height(ribbon_room(ui))
             .hover(&describe)
             .show(ui);
         self.ribbon_focused = response.response.has_focus();
-        // The legend takes a line of its own; the rest is kept free for the lines to come.
-        ui.add_space((room + LEGEND - (ui.cursor().top() - top)).max(0.0));
         if let Some(index) = response
             .selected
             .filter(|&index| index + watched.first != focus)
@@ -269,34 +286,55 @@ impl ScopePage {
 
     fn delta(&mut self, ui: &mut Ui, scene: &Scene<'_>, around: &mut Around<'_>) {
         let watched = scene.watched;
-        let channels = &self.pictures.channels;
-        let texts = &self.pictures.texts;
+        let pictures = &self.pictures;
+        let channels = &pictures.channels;
         let channel = |row: usize| channels.get(row).map_or_else(String::new, usize::to_string);
         let hover = |row: usize, col: usize, value: f32| {
-            format!(
+            let delta = channels.get(row).and_then(|&channel| {
+                let record = watched.records.get(col)?;
+                record.layers.get(watched.layer)?.delta_d.get(channel)
+            });
+            let mut text = format!(
                 "channel {}, token {}\nΔ {}",
                 channel(row),
-                named(texts, watched.first + col),
-                number(value)
-            )
+                named(&pictures.texts, watched.first + col),
+                number(delta.copied().unwrap_or(f32::NAN))
+            );
+            if pictures.delta_view == DeltaView::Relative {
+                text += &format!("\n{} × the channel's mean", number(value.exp2()));
+            }
+            text
         };
-        let title = format!("Step size Δ, layer {}", watched.layer);
+        let (title, file) = match pictures.delta_view {
+            DeltaView::Relative => ("Relative step size Δ", "delta-relative"),
+            DeltaView::Absolute => ("Step size Δ", "delta"),
+        };
+        let title = format!("{title}, layer {}", watched.layer);
         let map = Heatmap::new(
             "delta",
             &title,
-            Grid::row_major(&self.pictures.delta, channels.len(), watched.records.len()),
+            Grid::row_major(&pictures.delta, channels.len(), watched.records.len()),
         )
-        .data_version(self.pictures.version)
-        .rows(Axis::new("channel").labels(&channel))
+        .data_version(pictures.version)
+        .rows(match pictures.order {
+            ChannelOrder::Index => Axis::new("channel"),
+            order => Axis::new(order.axis_name()).labels(&channel),
+        })
         .cols(Axis::new("token").counted_from(watched.first))
-        .value_name("Δ")
-        .scale(self.pictures.delta_scale)
+        .value_name(pictures.delta_view.value_name())
+        .scale(pictures.delta_scale)
+        .colormap(match pictures.delta_view {
+            DeltaView::Relative => Colormap::Diverging,
+            DeltaView::Absolute => Colormap::Viridis,
+        })
+        // Neighbouring channels have nothing to do with each other: the loudest would speak for all.
+        .pooling(Pooling::Mean)
         .selected_col(Some(scene.focus - watched.first))
         .hover(&hover)
         .height(scene.height)
         .scroll_zooms(false);
         let response = map.show(ui);
-        take_home(&map, response.action, ui, "delta", around);
+        take_home(&map, response.action, ui, file, around);
         if let Some((_, col)) = response.clicked {
             self.select(watched.first + col);
         }
@@ -349,240 +387,75 @@ impl ScopePage {
             self.select(watched.first + col);
         }
     }
+}
 
-    fn norms(&mut self, ui: &mut Ui, scene: &Scene<'_>) {
-        let slots = self.pictures.norms.len();
-        let title = format!("State norm of each slot, layer {}", scene.watched.layer);
-        plot_title(ui, &title, |ui| slot_key(ui, slots));
-        let colours = palette(ui);
-        let line = |(n, points): (usize, &Vec<[f64; 2]>)| {
-            Line::new(format!("slot {n}"), PlotPoints::from(points.clone()))
-                .color(slot_colour(ui, n, slots))
-                .width(1.3)
+/// Height of the chips: the text gets a few lines and then scrolls, for the pictures below need the room more.
+fn ribbon_room(ui: &Ui) -> f32 {
+    /// Height of a line of chips.
+    const LINE: f32 = 30.0;
+    let lines = (ui.available_height() * 0.12 / LINE).floor();
+    lines.clamp(2.0, 4.0) * LINE + 3.0
+}
+
+/// Where the panels go: columns of equal width, and as many whole rows as fit the window.
+#[derive(Clone, Copy, Debug)]
+struct Board {
+    columns: usize,
+    rows: usize,
+    panel: Vec2,
+}
+
+impl Board {
+    /// A panel narrower than this cannot keep its labels apart: fewer columns then.
+    const LEAST_WIDTH: f32 = 330.0;
+    /// A panel lower than this shows more of its axes than of its map: the board scrolls then.
+    const LEAST_HEIGHT: f32 = 168.0;
+    /// Room between panels.
+    const GAP: Vec2 = vec2(20.0, 12.0);
+
+    fn new(room: Vec2, panels: usize) -> Self {
+        // Numbers of columns that leave no place of the last row empty.
+        let fitting = |columns: &usize| {
+            let gaps = Self::GAP.x * (*columns as f32 - 1.0);
+            panels.is_multiple_of(*columns)
+                && (room.x - gaps) / *columns as f32 >= Self::LEAST_WIDTH
         };
-        let lines: Vec<Line<'_>> = self.pictures.norms.iter().enumerate().map(line).collect();
-        let marker = VLine::new("token looked at", scene.focus as f64)
-            .color(colours.accent)
-            .width(1.0);
-        let plot = Plot::new("norms")
-            .custom_x_axes(vec![axis(AxisHints::new_x(), ui, "token")])
-            .x_grid_spacer(|input| token_marks(input.bounds))
-            .custom_y_axes(vec![axis(AxisHints::new_y(), ui, "‖h[·, slot]‖")])
-            .label_formatter(|hover| match hover {
-                egui_plot::HoverPosition::NearDataPoint {
-                    plot_name,
-                    position,
-                    ..
-                } => Some(format!(
-                    "{plot_name}\ntoken {:.0}\n‖h‖ {}",
-                    position.x,
-                    number(position.y as f32)
-                )),
-                egui_plot::HoverPosition::Elsewhere { .. } => None,
-            });
-        show_plot(ui, plot, scene.height, |plot| {
-            for line in lines {
-                plot.line(line);
-            }
-            plot.vline(marker);
-        });
+        let columns = [4, 2].into_iter().find(fitting).unwrap_or(1);
+        let rows = panels.div_ceil(columns);
+        let pitch = Self::LEAST_HEIGHT + Self::GAP.y;
+        let seen = ((room.y + Self::GAP.y) / pitch).floor();
+        let seen = seen.clamp(1.0, rows as f32);
+        let share = |room: f32, parts: f32, gap: f32| ((room + gap) / parts - gap).floor();
+        Self {
+            columns,
+            rows,
+            panel: vec2(
+                share(room.x, columns as f32, Self::GAP.x),
+                share(room.y, seen, Self::GAP.y).max(Self::LEAST_HEIGHT),
+            ),
+        }
     }
 
-    fn half_life(&mut self, ui: &mut Ui, scene: &Scene<'_>) {
-        let layer = scene.watched.layer;
-        let token = named(&self.pictures.texts, scene.focus);
-        let Some(histogram) = self
-            .pictures
-            .half_life(scene.watched, scene.model, scene.focus)
-        else {
-            return;
-        };
-        plot_title(
-            ui,
-            &format!("Half-life ln 2 / (Δ·|A|), layer {layer}, token {token}"),
-            |_| (),
+    fn height(&self) -> f32 {
+        self.rows as f32 * (self.panel.y + Self::GAP.y) - Self::GAP.y
+    }
+
+    fn place(&self, nth: usize, corner: egui::Pos2) -> Rect {
+        let (row, column) = (nth / self.columns, nth % self.columns);
+        let step = self.panel + Self::GAP;
+        let at = pos2(
+            corner.x + column as f32 * step.x,
+            corner.y + row as f32 * step.y,
         );
-        let colours = palette(ui);
-        let bar = |&(log, count): &(f64, usize)| {
-            Bar::new(log, count as f64).width(Histogram::WIDTH * 0.92)
-        };
-        let chart =
-            BarChart::new("pairs", histogram.bars.iter().map(bar).collect()).color(colours.accent);
-        let chart = chart.element_formatter(Box::new(|bar, _| {
-            let edge =
-                |side: f64| number(10f64.powf(bar.argument + side * Histogram::WIDTH / 2.0) as f32);
-            format!(
-                "{} to {} tokens\n{} pairs",
-                edge(-1.0),
-                edge(1.0),
-                bar.value
-            )
-        }));
-        let median = histogram.median;
-        let marker = VLine::new(
-            format!("median {} tokens", number(median as f32)),
-            median.log10(),
-        )
-        .color(colours.series[1]);
-        let plot = Plot::new("half-life")
-            .custom_x_axes(vec![
-                axis(AxisHints::new_x(), ui, "half-life (tokens)")
-                    .formatter(|mark, _| number(10f64.powf(mark.value) as f32)),
-            ])
-            .custom_y_axes(vec![axis(AxisHints::new_y(), ui, "channel–slot pairs")])
-            .x_grid_spacer(|input| decades(input.bounds))
-            .label_formatter(|_| None)
-            .legend(Legend::default().text_style(TextStyle::Small));
-        show_plot(ui, plot, scene.height, |plot| {
-            plot.bar_chart(chart);
-            plot.vline(marker);
-        });
+        Rect::from_min_size(at, self.panel)
     }
-}
-
-impl ScopePage {
-    fn surprise(&self, ui: &mut Ui, scene: &Scene<'_>) {
-        plot_title(ui, "Surprise −ln p of each token", |_| ());
-        let colours = palette(ui);
-        let watched = scene.watched;
-        let surprises = (watched.first..).zip(&watched.records);
-        let points: Vec<[f64; 2]> = surprises
-            .filter_map(|(token, record)| {
-                record
-                    .surprise
-                    .map(|surprise| [token as f64, f64::from(surprise)])
-            })
-            .collect();
-        let mean = points.iter().map(|point| point[1]).sum::<f64>() / points.len() as f64;
-        let texts = &self.pictures.texts;
-        let line = Line::new("surprise", PlotPoints::from(points))
-            .color(colours.accent)
-            .width(1.3);
-        let marker = VLine::new("token looked at", scene.focus as f64)
-            .color(colours.accent)
-            .width(1.0);
-        let level =
-            HLine::new(format!("mean {} nats", number(mean as f32)), mean).color(colours.series[1]);
-        let plot = Plot::new("surprise")
-            .custom_x_axes(vec![axis(AxisHints::new_x(), ui, "token")])
-            .x_grid_spacer(|input| token_marks(input.bounds))
-            .custom_y_axes(vec![axis(AxisHints::new_y(), ui, "−ln p (nats)")])
-            .include_y(0.0)
-            .label_formatter(|hover| match hover {
-                egui_plot::HoverPosition::NearDataPoint { position, .. } => {
-                    let token = named(texts, position.x as usize);
-                    Some(format!(
-                        "token {token}\n−ln p {} nats",
-                        number(position.y as f32)
-                    ))
-                }
-                egui_plot::HoverPosition::Elsewhere { .. } => None,
-            })
-            .legend(Legend::default().text_style(TextStyle::Small));
-        show_plot(ui, plot, scene.height, |plot| {
-            plot.line(line);
-            if mean.is_finite() {
-                plot.hline(level);
-            }
-            plot.vline(marker);
-        });
-    }
-}
-
-/// An axis with its name; labels are shown or not, never half faded.
-fn axis<'a>(hints: AxisHints<'a>, ui: &Ui, name: &str) -> AxisHints<'a> {
-    hints
-        .label(name)
-        .label_spacing(30.0..=31.0)
-        .tick_label_color(palette(ui).weak_text)
-}
-
-/// Room a plot's title takes.
-const PLOT_TITLE: f32 = 26.0;
-
-/// A plot's title, and at the right what explains its colours.
-fn plot_title(ui: &mut Ui, title: &str, key: impl FnOnce(&mut Ui)) {
-    ui.allocate_ui_with_layout(
-        vec2(ui.available_width(), PLOT_TITLE - 6.0),
-        Layout::right_to_left(Align::Center),
-        |ui| {
-            key(ui);
-            ui.with_layout(Layout::left_to_right(Align::Center), |ui| {
-                ui.add(egui::Label::new(title).truncate());
-            });
-        },
-    );
-}
-
-/// Shows a plot in the measures and colours all plots share.
-fn show_plot<'a>(
-    ui: &mut Ui,
-    plot: Plot<'a>,
-    height: f32,
-    draw: impl FnOnce(&mut egui_plot::PlotUi<'a>) + 'a,
-) {
-    ui.scope(|ui| {
-        // egui_plot writes its axes in the body style; heatmaps label theirs smaller.
-        let small = TextStyle::Small.resolve(ui.style());
-        ui.style_mut().text_styles.insert(TextStyle::Body, small);
-        let grid = palette(ui).border;
-        plot.height(height - PLOT_TITLE)
-            .allow_scroll(false)
-            .grid_color(grid)
-            .show(ui, draw);
-    });
-}
-
-/// The colour of slot `n`: viridis without the end that the background would swallow.
-fn slot_colour(ui: &Ui, n: usize, slots: usize) -> egui::Color32 {
-    let share = n as f32 / (slots.max(2) - 1) as f32;
-    let shade = if ui.visuals().dark_mode {
-        0.25 + 0.75 * share
-    } else {
-        0.85 * share
-    };
-    Colormap::Viridis.color(shade, palette(ui))
-}
-
-/// Which colour is which slot.
-fn slot_key(ui: &mut Ui, slots: usize) {
-    let text = |text: String| RichText::new(text).small().color(palette(ui).weak_text);
-    let (first, last) = (
-        text("slot 0".to_owned()),
-        text(slots.saturating_sub(1).to_string()),
-    );
-    ui.label(last);
-    let (rect, _) = ui.allocate_exact_size(vec2(96.0, 8.0), egui::Sense::hover());
-    let width = rect.width() / slots.max(1) as f32;
-    for n in 0..slots {
-        let cell = egui::Rect::from_min_size(
-            rect.min + vec2(n as f32 * width, 0.0),
-            vec2(width, rect.height()),
-        );
-        ui.painter()
-            .rect_filled(cell, 0.0, slot_colour(ui, n, slots));
-    }
-    ui.label(first);
-}
-
-/// Height of a line of chips, and of the ribbon's legend.
-const CHIP_LINE: f32 = 30.0;
-const LEGEND: f32 = 36.0;
-
-/// Height for the chips of a text of so many tokens, fixed so that nothing below moves while the text grows.
-fn ribbon_room(ui: &Ui, tokens: usize) -> f32 {
-    /// A chip of the embedded model is about as wide on average, in points.
-    const CHIP_WIDTH: f32 = 44.0;
-    let lines = (tokens as f32 * CHIP_WIDTH / ui.available_width().max(1.0)).ceil();
-    let most = (ui.available_height() * 0.22 / CHIP_LINE).floor();
-    lines.clamp(1.0, most.max(2.0)) * CHIP_LINE + 6.0
 }
 
 /// What all panels look at.
-struct Scene<'a> {
-    watched: &'a Arc<Watched>,
-    model: &'a Arc<Model>,
-    focus: usize,
+pub(super) struct Scene<'a> {
+    pub(super) watched: &'a Arc<Watched>,
+    pub(super) model: &'a Arc<Model>,
+    pub(super) focus: usize,
     height: f32,
 }
 
@@ -663,9 +536,11 @@ fn trace_menu(
     menu.response.on_hover_text(TRACE_HINT);
 }
 
+const DELTA_HINT: &str = "Relative: log₂ of Δ over the channel's mean, which shows the tokens a channel reacts to. Absolute: Δ itself, in which channels differ more than tokens do.";
+
 const TRACE_HINT: &str = "Runs the text again and writes ids, logits, and Δ, B, C, states and block outputs of every layer as safetensors.";
 
-/// Does what was chosen from a heatmap's menu.
+/// Does what was chosen from a heatmap's menu; painting and printing are left to the worker.
 fn take_home(
     map: &Heatmap<'_>,
     action: Option<HeatmapAction>,
@@ -675,34 +550,42 @@ fn take_home(
 ) {
     match action {
         None => {}
-        Some(HeatmapAction::CopyPicture) => ui.ctx().copy_image(map.picture(ui.ctx())),
+        Some(HeatmapAction::CopyPicture) => {
+            let map = map.takeaway(ui.ctx());
+            let picture = Later::new(move || picture(&map.clipboard_picture()));
+            around.requests.push(Request::Copy(picture));
+        }
         Some(HeatmapAction::SavePicture) => {
-            let image = map.picture(ui.ctx());
-            let [width, height] = image
-                .size
-                .map(|side| u32::try_from(side).unwrap_or(u32::MAX));
-            let rgba = image
-                .pixels
-                .iter()
-                .flat_map(|pixel| pixel.to_srgba_unmultiplied())
-                .collect();
-            let picture = Arc::new(Picture {
-                width,
-                height,
-                rgba,
-            });
+            let map = map.takeaway(ui.ctx());
+            let picture = Later::new(move || picture(&map.picture()));
             save(around, name, "png", move |path| Job::SavePicture {
                 path,
                 picture,
             });
         }
         Some(HeatmapAction::SaveCsv) => {
-            let text: Arc<str> = map.csv().into();
+            let map = map.takeaway(ui.ctx());
+            let text = Later::new(move || map.csv());
             save(around, name, "csv", move |path| Job::SaveText {
                 path,
                 text,
             });
         }
+    }
+}
+
+/// The pixels in the form the worker writes.
+fn picture(image: &egui::ColorImage) -> Picture {
+    let [width, height] = image
+        .size
+        .map(|side| u32::try_from(side).unwrap_or(u32::MAX));
+    let pixels = image.pixels.iter();
+    Picture {
+        width,
+        height,
+        rgba: pixels
+            .flat_map(egui::Color32::to_srgba_unmultiplied)
+            .collect(),
     }
 }
 
@@ -720,7 +603,7 @@ fn save(
 }
 
 /// "12 ·rainy".
-fn named(texts: &Texts, position: usize) -> String {
+pub(super) fn named(texts: &Texts, position: usize) -> String {
     format!("{position} “{}”", visible_token(texts.get(position)))
 }
 
@@ -749,36 +632,50 @@ fn describe_token(
     lines.join("\n")
 }
 
-/// Grid lines at round token numbers, about eight of them.
-fn token_marks((from, to): (f64, f64)) -> Vec<GridMark> {
-    let rough = ((to - from) / 8.0).max(1.0);
-    let power = 10f64.powf(rough.log10().floor());
-    let step = [1.0, 2.0, 5.0, 10.0]
-        .map(|factor| factor * power)
-        .into_iter()
-        .find(|&step| step >= rough)
-        .unwrap_or(rough);
-    let first = (from / step).ceil();
-    (0..20)
-        .map(|i| (first + f64::from(i)) * step)
-        .take_while(|&value| value <= to)
-        .map(|value| GridMark {
-            value,
-            step_size: step,
-        })
-        .collect()
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// Grid lines at every power of ten within the bounds.
-fn decades((from, to): (f64, f64)) -> Vec<GridMark> {
-    let mut mark = from.ceil();
-    let mut marks = Vec::new();
-    while mark <= to && marks.len() < 40 {
-        marks.push(GridMark {
-            value: mark,
-            step_size: 1.0,
-        });
-        mark += 1.0;
+    #[test]
+    fn panels_fill_the_window_and_do_not_overshoot_it() {
+        for (width, height) in [
+            (380.0, 500.0),
+            (936.0, 560.0),
+            (1576.0, 860.0),
+            (2210.0, 1190.0),
+            (3500.0, 1900.0),
+        ] {
+            let board = Board::new(vec2(width, height), 8);
+            assert!([1, 2, 4].contains(&board.columns));
+            let last = board.place(7, pos2(0.0, 0.0));
+            assert!(
+                last.right() <= width && last.right() > width - 4.0,
+                "{board:?}"
+            );
+            assert!(board.height() >= height - 4.0, "room is left: {board:?}");
+            // Some whole number of rows ends at the window's edge.
+            let pitch = board.panel.y + Board::GAP.y;
+            let seen = ((height + Board::GAP.y) / pitch).round();
+            let overshoot = seen * pitch - Board::GAP.y - height;
+            assert!((-4.0..=0.0).contains(&overshoot), "{width}: {overshoot}");
+            assert!(board.panel.y >= Board::LEAST_HEIGHT);
+        }
+        assert_eq!(Board::new(vec2(936.0, 560.0), 8).columns, 2);
+        let full = Board::new(vec2(1576.0, 860.0), 8);
+        assert!(full.columns == 4 && full.height() <= 860.0);
     }
-    marks
+
+    #[test]
+    fn no_place_of_the_board_overlaps_another() {
+        let board = Board::new(vec2(936.0, 560.0), 8);
+        for i in 0..8 {
+            for j in 0..i {
+                let (a, b) = (
+                    board.place(i, pos2(7.0, 9.0)),
+                    board.place(j, pos2(7.0, 9.0)),
+                );
+                assert!(!a.intersects(b), "{i} {j}");
+            }
+        }
+    }
 }

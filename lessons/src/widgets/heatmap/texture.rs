@@ -6,7 +6,7 @@ use egui::cache::FramePublisher;
 use egui::{Color32, ColorImage, Context, Id, TextureHandle, TextureOptions, Ui};
 
 use super::Heatmap;
-use super::grid::Bins;
+use super::grid::{Bins, Pooling};
 use super::view::Projection;
 use crate::theme::{self, Palette};
 use crate::widgets::colormap::{Colormap, Scale, ScaleKind};
@@ -33,6 +33,7 @@ struct Key {
     ends: [u32; 2],
     kind: ScaleKind,
     colormap: Colormap,
+    pooling: Pooling,
     dark: bool,
 }
 
@@ -52,6 +53,7 @@ pub(super) fn cached(
         ends: [scale.lo.to_bits(), scale.hi.to_bits()],
         kind: scale.kind,
         colormap: map.colormap,
+        pooling: map.pooling,
         dark: ui.visuals().dark_mode,
     };
     remembered(ui.ctx(), key, || {
@@ -92,7 +94,7 @@ pub(super) fn image(
     let placer = scale.placer();
     let pixels: Vec<Color32> = map
         .grid
-        .pooled(rows, cols)
+        .pooled(rows, cols, map.pooling)
         .into_iter()
         .map(|value| shades.pick(placer.place(value)))
         .collect();
