@@ -1,8 +1,10 @@
 //! Writing files so that nothing is lost: to a temporary name beside the target, then renamed over it.
 
+use std::fmt;
 use std::fs::{self, OpenOptions, Permissions};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use image::codecs::png::PngEncoder;
 use image::{ExtendedColorType, ImageEncoder};
@@ -16,6 +18,41 @@ pub struct ExportError {
     pub path: PathBuf,
     /// What the system said.
     pub reason: String,
+}
+
+/// Something the worker makes when its job comes up: to paint a picture or to print a table takes longer than a frame.
+///
+/// Two are equal when they are the same one, so that comparing jobs is quick.
+pub struct Later<T>(Arc<dyn Fn() -> T + Send + Sync>);
+
+impl<T> Later<T> {
+    /// What `make` will make.
+    pub fn new(make: impl Fn() -> T + Send + Sync + 'static) -> Self {
+        Self(Arc::new(make))
+    }
+
+    /// Makes it, now and here.
+    pub fn make(&self) -> T {
+        (self.0)()
+    }
+}
+
+impl<T> Clone for Later<T> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<T> PartialEq for Later<T> {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl<T> fmt::Debug for Later<T> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Later")
+    }
 }
 
 /// A picture, four bytes a pixel.

@@ -9,7 +9,7 @@ use thiserror::Error;
 use crate::backend::{Backend, BackendError};
 use crate::checkpoint::{self, EMBEDDED, Embedded, LoadError};
 use crate::compare::{CompareJob, Compared, compare};
-use crate::export::{ExportError, Picture, write_file};
+use crate::export::{ExportError, Later, Picture, write_file};
 use crate::model::Model;
 use crate::recall::{RecallError, RecallJob, RecallTable, recall};
 use crate::trace::TraceError;
@@ -42,6 +42,8 @@ pub enum Job {
     Load(PathBuf),
     /// Read and write a text, and look at it.
     Watch(WatchJob),
+    /// Look at what there is of a text, and read or write nothing more of it.
+    Look(WatchJob),
     /// Run several models on one text.
     Compare(CompareJob),
     /// Ask several models for facts in their context.
@@ -58,15 +60,17 @@ pub enum Job {
         /// Where to.
         path: PathBuf,
         /// The contents.
-        text: Arc<str>,
+        text: Later<String>,
     },
     /// Write a picture as PNG.
     SavePicture {
         /// Where to.
         path: PathBuf,
         /// The picture.
-        picture: Arc<Picture>,
+        picture: Later<Picture>,
     },
+    /// Paint a picture for whoever asks.
+    Paint(Later<Picture>),
     /// Run a text again with everything recorded, and write that.
     SaveTrace {
         /// Where to.
@@ -91,6 +95,8 @@ pub enum Answer {
     Ids(Arc<[u32]>),
     /// Of a save: the file, and its bytes.
     Saved(PathBuf, u64),
+    /// Of a painting.
+    Picture(Arc<Picture>),
 }
 
 /// How far a job is.
@@ -219,7 +225,8 @@ impl Workshop {
                 };
                 Ok(Answer::Model(Arc::new(checkpoint::load(path, &share)?)))
             }
-            Job::Watch(watch) => self.watch(watch, progress),
+            Job::Watch(watch) => self.watch(watch, |text| text.run(watch, progress)),
+            Job::Look(watch) => self.watch(watch, |text| Ok(text.look(watch))),
             Job::Compare(job) => {
                 let compared = compare(job, self.backend(&job.backend)?, progress)?;
                 Ok(Answer::Compared(Arc::new(compared)))
@@ -230,13 +237,16 @@ impl Workshop {
             }
             Job::Tokenize { model, text } => Ok(Answer::Ids(prompt_ids(model, text)?.into())),
             Job::SaveText { path, text } => {
+                let text = text.make();
                 write_file(path, |file| file.write_all(text.as_bytes()))?;
                 Ok(saved(path))
             }
             Job::SavePicture { path, picture } => {
+                let picture = picture.make();
                 write_file(path, |file| picture.write_png(file))?;
                 Ok(saved(path))
             }
+            Job::Paint(picture) => Ok(Answer::Picture(Arc::new(picture.make()))),
             Job::SaveTrace { path, trace } => {
                 TraceFile::record(trace, self.backend(&trace.backend)?, progress)?.write(path)?;
                 Ok(saved(path))
@@ -244,16 +254,17 @@ impl Workshop {
         }
     }
 
+    /// Does something with the text a job is about: the one kept from the last job, where it is the same.
     fn watch(
         &mut self,
         job: &WatchJob,
-        progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
+        look: impl FnOnce(&mut Watch) -> Result<Watched, BackendError>,
     ) -> Result<Answer, JobError> {
         let mut watch = match self.watch.take().filter(|watch| watch.serves(job)) {
             Some(watch) => watch,
             None => Watch::open(job, self.backend(&job.backend)?)?,
         };
-        let watched = watch.run(job, progress)?;
+        let watched = look(&mut watch)?;
         self.watch = Some(watch);
         Ok(Answer::Watched(Arc::new(watched)))
     }

@@ -5,7 +5,8 @@
 
 use egui::{
     Color32, CornerRadius, FontDefinitions, FontFamily, FontId, Margin, Shadow, Stroke, Style,
-    TextStyle, Theme, Visuals, style::HandleShape, style::ScrollStyle, style::WidgetVisuals, vec2,
+    TextStyle, Theme, Visuals, style::HandleShape, style::ScrollFadeStyle, style::ScrollStyle,
+    style::WidgetVisuals, vec2,
 };
 
 /// The colours of one theme, by what they are for.
@@ -230,6 +231,11 @@ fn restyle(style: &mut Style, base: Visuals, palette: &Palette) {
     spacing.scroll = ScrollStyle {
         bar_width: 8.0,
         floating_allocated_width: 8.0,
+        // At the edges of a fading area a colour that stands for a number would stand for another.
+        fade: ScrollFadeStyle {
+            strength: 0.0,
+            ..ScrollFadeStyle::default()
+        },
         ..ScrollStyle::floating()
     };
     style.visuals = visuals(base, palette);
@@ -270,6 +276,8 @@ fn visuals(mut visuals: Visuals, palette: &Palette) -> Visuals {
     };
     visuals.selection.bg_fill = palette.accent_soft;
     visuals.selection.stroke = Stroke::new(1.0, palette.on_accent_soft);
+    // A cursor that blinks wakes an idle window twice a second.
+    visuals.text_cursor.blink = false;
     visuals.text_cursor.stroke = Stroke::new(2.0, palette.accent);
     visuals.weak_text_color = Some(palette.weak_text);
     visuals.hyperlink_color = palette.accent;

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use mambascope_core::backend::{Backend, BackendError, FastBackend, Session};
 use mambascope_core::engine::{Engine, Reply};
-use mambascope_core::export::Picture;
+use mambascope_core::export::{Later, Picture};
 use mambascope_core::generate::{Finish, Sampling};
 use mambascope_core::job::{Answer, Job, JobError, ModelRef, Workshop, prompt_ids};
 use mambascope_core::model::Model;
@@ -362,16 +362,16 @@ fn files_are_written_whole_or_not_at_all() {
     let mut workshop = Workshop::new(Vec::new());
     let mut run = |job| workshop.run(&job, &mut |_| ControlFlow::Continue(()));
     let path = folder.path().join("table.csv");
-    let save = |path: &PathBuf, text: &str| Job::SaveText {
+    let save = |path: &PathBuf, text: &'static str| Job::SaveText {
         path: path.clone(),
-        text: text.into(),
+        text: Later::new(|| text.to_owned()),
     };
     assert!(matches!(run(save(&path, "a,b\n")), Ok(Answer::Saved(_, 4))));
     run(save(&path, "c,d,e\n")).unwrap();
     assert_eq!(std::fs::read_to_string(&path).unwrap(), "c,d,e\n");
 
     let picture = |width| {
-        Arc::new(Picture {
+        Later::new(move || Picture {
             width,
             height: 2,
             rgba: vec![200; 24],

@@ -3,6 +3,11 @@
 //! Pictures are made with the naive backend, whose sums have one order on every machine, and without measured times.
 //! After a change that is meant to be seen: `UPDATE_SNAPSHOTS=1 cargo test -p mambascope-tests window`, then look at each.
 
+mod compare;
+mod files;
+mod going_on;
+mod reach;
+
 use std::time::{Duration, Instant};
 
 use eframe::egui::accesskit::Role;
@@ -91,35 +96,6 @@ fn wait_for(scope: &mut Scope, what: &str, done: impl Fn(&Scope) -> bool) {
 }
 
 #[test]
-fn every_control_has_a_name() {
-    let scope = small();
-    for name in [
-        "Run",
-        "Play",
-        "Step",
-        "Reset",
-        "Cancel",
-        "Examples",
-        "Open",
-        "Theme",
-        "Model card",
-        "Save trace",
-        "Sampling",
-    ] {
-        scope.get_by_label(name);
-    }
-    for name in ["tokens to write", "tokens/s in play"] {
-        scope.get_by_role_and_label(Role::Slider, name);
-    }
-    for name in ["Colour", "Layer", "Channels by"] {
-        scope.get_by_role_and_label(Role::ComboBox, name);
-    }
-    scope.get_by_role_and_label(Role::MultilineTextInput, "Prompt");
-    scope.get_by_label("Tokens of the text");
-    scope.get_by_label("All layers: mean Δ");
-}
-
-#[test]
 fn step_writes_one_token_and_reset_none() {
     let mut scope = small();
     scope.get_by_label_contains("0 of 40 tokens written");
@@ -176,24 +152,8 @@ fn a_click_in_the_overview_picks_layer_and_token() {
     scope.drag_at(place);
     scope.drop_at(place);
     settle(&mut scope);
-    scope.get_by_label("Step size Δ, layer 4");
+    scope.get_by_label("Relative step size Δ, layer 4");
     scope.get_by_label_contains("after token 8,");
-}
-
-#[test]
-fn a_prompt_of_a_megabyte_is_read_and_can_be_stopped() {
-    let mut long = settings();
-    long.scope.backend = "fast".to_owned();
-    long.scope.prompt = "It was the best of times, it was the worst of times. ".repeat(20_000);
-    let mut scope = open_without_waiting(long);
-    wait_for(&mut scope, "the prompt to be read", |scope| {
-        scope
-            .query_by_label_contains("reading the prompt")
-            .is_some()
-    });
-    scope.get_by_label("Cancel").click();
-    settle(&mut scope);
-    scope.get_by_label("Run");
 }
 
 #[test]
@@ -305,26 +265,6 @@ fn an_empty_prompt_says_what_to_do() {
 }
 
 #[test]
-fn cancel_keeps_what_is_written() {
-    let mut long = settings();
-    long.scope.limit = 2000;
-    let mut scope = open(long, Theme::Light, [1280.0, 800.0]);
-    scope.get_by_label("Run").click();
-    scope.run_ok();
-    wait_for(&mut scope, "some tokens", |scope| {
-        scope.state().scope().written() > 0
-    });
-    scope.get_by_label("Cancel").click();
-    settle(&mut scope);
-    scope.get_by_label_contains("cancelled");
-    let written = scope.state().scope().written();
-    assert!(written < 2000, "it ran to the end");
-    scope.get_by_label("Step").click();
-    settle(&mut scope);
-    assert_eq!(scope.state().scope().written(), written + 1);
-}
-
-#[test]
 fn settings_survive_a_restart() {
     let mut scope = small();
     scope.get_by_label("Reading the pictures").click();
@@ -341,6 +281,25 @@ fn settings_survive_a_restart() {
     );
     let older: Settings = serde_json::from_str("{}").unwrap();
     assert_eq!(older, Settings::default());
+}
+
+/// What lies under the window's edge is scrolled to; a screen of four thousand pixels is filled.
+#[test]
+fn pictures_of_the_smallest_and_the_largest_window() {
+    let mut results = egui_kittest::SnapshotResults::new();
+    let mut scope = open(settings(), Theme::Light, [1280.0, 800.0]);
+    scope.get_by_label("Run").click();
+    settle(&mut scope);
+    scope
+        .get_by_label("Surprise −ln p of each token")
+        .scroll_to_me();
+    settle(&mut scope);
+    results.add(scope.try_snapshot_options("scope-1280-bottom", &options()));
+
+    let mut scope = open(settings(), Theme::Dark, [3840.0, 2160.0]);
+    scope.get_by_label("Run").click();
+    settle(&mut scope);
+    results.add(scope.try_snapshot_options("scope-3840-dark", &options()));
 }
 
 #[test]
@@ -433,8 +392,6 @@ fn pictures_of_menus_and_dialogs() {
             scope.get_by_label(label).click();
             settle(&mut scope);
         }
-        // A text cursor blinks; between two blinks it is there or it is not.
-        scope.run_steps(2);
         results.add(scope.try_snapshot_options(name, &options()));
     }
 }

@@ -1,26 +1,33 @@
 //! The window: pages, the engine behind them, files that come and go. Models run on the worker; here answers are laid out and drawn.
 
+mod board;
+mod compare;
 mod files;
+mod plots;
 mod scope;
 mod settings;
+mod take_home;
 
 use std::collections::VecDeque;
 use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::Duration;
 
 use egui::{Align, Context, Frame, Layout, Panel, RichText, Ui, ViewportBuilder};
 use mambascope_core::engine::Engine;
+use mambascope_core::export::{Later, Picture};
 use mambascope_core::job::{Answer, Job, Workshop};
 use mambascope_core::model::Model;
 use mambascope_lessons::reading_guide::ReadingGuide;
 use mambascope_lessons::theme::{self, Palette};
 
+pub use self::compare::{ComparePage, CompareSettings, LaneChoice};
 use self::files::{AskPath, Asked};
 pub use self::scope::{ScopePage, bytes_text, mixers_text};
-pub use self::settings::{ChannelOrder, Page, Reading, ScopeSettings, Settings};
+pub use self::settings::{ChannelOrder, DeltaView, Page, Reading, ScopeSettings, Settings};
 use crate::backends::{self, BackendChoice};
 
 /// The slot in which models are loaded.
@@ -29,6 +36,11 @@ const MODEL: &str = "model";
 const DEFAULT: Job = Job::LoadEmbedded("novel-mamba-3m");
 /// The slot in which files are written.
 const SAVE: &str = "save";
+/// The slot in which a picture for the clipboard is painted.
+const COPY: &str = "copy";
+/// Changed settings are written this long after the last change, in seconds: not every letter of a prompt, and not only
+/// when the window is closed, which a crash never does.
+const SAVE_AFTER: f64 = 2.0;
 
 /// Opens the window and stays until it is closed.
 pub fn open(model: Option<PathBuf>) -> ExitCode {
@@ -103,6 +115,12 @@ enum Request {
         ending: &'static str,
         job: Box<dyn FnOnce(PathBuf) -> Job>,
     },
+    /// Ask for a folder to compare.
+    AskLane,
+    /// Ask where to, then write a picture of this part of the window.
+    SaveScreen { name: String, rect: egui::Rect },
+    /// Put this picture on the clipboard.
+    Copy(Later<Picture>),
     /// Show the model card.
     ShowCard,
 }
@@ -111,6 +129,14 @@ enum Request {
 struct Saving {
     ask: AskPath,
     job: Box<dyn FnOnce(PathBuf) -> Job>,
+}
+
+/// A picture of the window, part of which is to be saved.
+struct Screen {
+    image: Arc<egui::ColorImage>,
+    name: String,
+    rect: egui::Rect,
+    pixels_per_point: f32,
 }
 
 /// The rows of the backend menu.
@@ -157,12 +183,24 @@ pub struct Window {
     load_failed: bool,
     model: Option<Arc<Model>>,
     scope: ScopePage,
+    compare: ComparePage,
     guide: ReadingGuide,
     opening: Option<AskPath>,
     saving: Option<Saving>,
     /// Files to write, the first of which is being written; each keeps its place until its answer has been read.
     writing: VecDeque<Job>,
+    /// The page that was shown last.
+    seen_page: Page,
+    /// Whether the folder being asked for is one to compare.
+    asking_for_lane: bool,
+    /// Pictures of the window on their way from the renderer, each with the job it is for.
+    screens: (Sender<Screen>, Receiver<Screen>),
+    /// The picture on its way to the clipboard.
+    copying: Option<Later<Picture>>,
     notice: Option<Notice>,
+    /// The settings as they were in the last frame, and when those that changed since are due to be written.
+    seen_settings: Settings,
+    write_settings_at: Option<f64>,
     card: Option<egui_commonmark::CommonMarkCache>,
 }
 
@@ -190,8 +228,14 @@ impl Window {
         let load = settings.model.clone().map_or(DEFAULT, Job::Load);
         Ok(Self {
             scope: ScopePage::new(&settings),
+            compare: ComparePage::new(settings.autoplay),
+            screens: channel(),
+            asking_for_lane: false,
             engine,
             backends: Backends::look(ctx)?,
+            seen_settings: settings.clone(),
+            seen_page: settings.page,
+            write_settings_at: None,
             settings,
             load,
             load_failed: false,
@@ -200,6 +244,7 @@ impl Window {
             opening: None,
             saving: None,
             writing: VecDeque::new(),
+            copying: None,
             notice: None,
             card: None,
         })
@@ -211,9 +256,13 @@ impl Window {
         self.take_model();
         self.take_dropped(ui.ctx());
         self.take_written(ui.ctx());
+        self.take_copied(ui.ctx());
+        self.take_screen();
         self.top_bar(ui);
+        self.leave_page();
         self.notice_bar(ui);
         let mut requests = Vec::new();
+        let covered = self.opening.is_some() || self.saving.is_some() || self.card.is_some();
         match self.settings.page {
             Page::Scope => {
                 let mut around = scope::Around {
@@ -223,21 +272,59 @@ impl Window {
                     loading: self.engine.reply(MODEL),
                     hide_timings: self.settings.hide_timings,
                     recent: &self.settings.recent,
+                    covered,
                     requests: &mut requests,
                 };
                 self.scope.show(ui, &mut self.settings.scope, &mut around);
             }
+            Page::Compare => {
+                let mut around = compare::Around {
+                    engine: &self.engine,
+                    backend: &self.settings.scope.backend,
+                    hide_timings: self.settings.hide_timings,
+                    recent: &self.settings.recent,
+                    requests: &mut requests,
+                };
+                self.compare
+                    .show(ui, &mut self.settings.compare, &mut around);
+            }
             Page::Guide => self.guide_page(ui),
         }
         for request in requests {
-            self.serve(request);
+            self.serve(request, ui.ctx());
+            // What was asked for begins with the next frame.
+            ui.request_repaint();
         }
         self.dialogs(ui.ctx());
+        self.drop_hint(ui.ctx());
+        self.plan_to_write_settings(ui.ctx());
+    }
+
+    /// Wakes the window once after the last change, for settings are written at the end of a frame.
+    fn plan_to_write_settings(&mut self, ctx: &Context) {
+        let now = ctx.input(|input| input.time);
+        if self.settings != self.seen_settings {
+            self.seen_settings = self.settings.clone();
+            // Somewhat later than the least time between two writings, so that the frame then does write.
+            self.write_settings_at = Some(now + 1.25 * SAVE_AFTER);
+        }
+        match self.write_settings_at {
+            Some(due) if due > now => {
+                ctx.request_repaint_after(Duration::from_secs_f64(due - now));
+            }
+            _ => self.write_settings_at = None,
+        }
     }
 
     /// Whether nothing is being computed: the pictures are final.
     pub fn is_idle(&self) -> bool {
-        !self.engine.is_busy() && self.scope.is_settled() && self.backends.found.is_none()
+        let delivered = self.writing.is_empty() && self.copying.is_none();
+        let is_settled = match self.settings.page {
+            Page::Scope => self.scope.is_settled(),
+            Page::Compare => self.compare.is_settled(),
+            Page::Guide => true,
+        };
+        !self.engine.is_busy() && is_settled && self.backends.found.is_none() && delivered
     }
 
     /// The settings as they are now, to be kept.
@@ -302,8 +389,24 @@ impl Window {
             })
         });
         if let Some(path) = dropped {
-            self.serve(Request::Open(path));
+            self.serve(Request::Open(path), ctx);
         }
+    }
+
+    /// While a file is dragged over the window: that it may be dropped.
+    fn drop_hint(&self, ctx: &Context) {
+        if ctx.input(|input| input.raw.hovered_files.is_empty()) {
+            return;
+        }
+        egui::Area::new(egui::Id::unique("drop hint"))
+            .order(egui::Order::Foreground)
+            .anchor(egui::Align2::CENTER_CENTER, egui::Vec2::ZERO)
+            .interactable(false)
+            .show(ctx, |ui| {
+                Frame::popup(ui.style()).inner_margin(24).show(ui, |ui| {
+                    ui.label(RichText::new("Drop a model's folder to open it").size(18.0));
+                });
+            });
     }
 
     /// Says what became of the last file.
@@ -331,7 +434,57 @@ impl Window {
         ctx.request_repaint();
     }
 
-    fn serve(&mut self, request: Request) {
+    /// Asks where to put a picture of the window once it is there.
+    fn take_screen(&mut self) {
+        let Ok(screen) = self.screens.1.try_recv() else {
+            return;
+        };
+        let picture = take_home::part_of(&screen.image, screen.rect, screen.pixels_per_point);
+        self.saving = Some(Saving {
+            ask: AskPath::save(&files::save_folder(), screen.name, "png"),
+            job: Box::new(move |path| Job::SavePicture { path, picture }),
+        });
+    }
+
+    /// Stops what the page that was left had running: there is one worker, and it is wanted elsewhere.
+    fn leave_page(&mut self) {
+        let left = std::mem::replace(&mut self.seen_page, self.settings.page);
+        if left == self.settings.page {
+            return;
+        }
+        match left {
+            Page::Scope => self.scope.halt(&self.engine),
+            Page::Compare => self.compare.leave(&self.engine),
+            Page::Guide => {}
+        }
+    }
+
+    /// Puts a picture on the clipboard once it is painted.
+    fn take_copied(&mut self, ctx: &Context) {
+        let Some(picture) = &self.copying else { return };
+        let reply = self.engine.ask(COPY, Job::Paint(picture.clone()));
+        if reply.busy {
+            return;
+        }
+        self.copying = None;
+        self.engine.forget(COPY);
+        let (text, is_error) = match (reply.error, reply.answer) {
+            (Some(error), _) => (error.to_string(), true),
+            (None, Some(Answer::Picture(picture))) => {
+                let size = [picture.width as usize, picture.height as usize];
+                let image = egui::ColorImage::from_rgba_unmultiplied(size, &picture.rgba);
+                ctx.copy_image(image);
+                let [width, height] = size;
+                let text = format!("Copied a picture of {width} × {height} pixels.");
+                (text, false)
+            }
+            _ => return,
+        };
+        self.notice = Some(Notice { text, is_error });
+        ctx.request_repaint();
+    }
+
+    fn serve(&mut self, request: Request, ctx: &Context) {
         match request {
             Request::AskModel => {
                 let path = self
@@ -339,7 +492,25 @@ impl Window {
                     .model
                     .as_ref()
                     .map_or_else(String::new, |path| path.display().to_string());
+                self.asking_for_lane = false;
                 self.opening = Some(AskPath::open(path));
+            }
+            Request::AskLane => {
+                self.asking_for_lane = true;
+                self.opening = Some(AskPath::open(String::new()));
+            }
+            Request::SaveScreen { name, rect } => {
+                let sender = self.screens.0.clone();
+                let pixels_per_point = ctx.pixels_per_point();
+                ctx.request_screenshot(move |image| {
+                    // The window may be gone by then.
+                    let _ = sender.send(Screen {
+                        image,
+                        name,
+                        rect,
+                        pixels_per_point,
+                    });
+                });
             }
             Request::Open(path) => self.load(Job::Load(path)),
             Request::OpenEmbedded(name) => self.load(Job::LoadEmbedded(name)),
@@ -349,6 +520,7 @@ impl Window {
                     job,
                 });
             }
+            Request::Copy(picture) => self.copying = Some(picture),
             Request::ShowCard => self.card = Some(egui_commonmark::CommonMarkCache::default()),
         }
     }
@@ -370,15 +542,16 @@ impl Window {
                     ui.selectable_value(&mut self.settings.page, page, page.title());
                 }
                 ui.with_layout(Layout::right_to_left(Align::Center), |ui| {
-                    self.theme_menu(ui)
+                    self.settings_menu(ui)
                 });
             });
         });
     }
 
-    fn theme_menu(&mut self, ui: &mut Ui) {
+    fn settings_menu(&mut self, ui: &mut Ui) {
         let before = self.settings.theme;
-        ui.menu_button("Theme", |ui| {
+        ui.menu_button("Settings", |ui| {
+            ui.label(RichText::new("Theme").color(palette(ui).weak_text));
             for (theme, name) in [
                 (egui::ThemePreference::System, "As the system"),
                 (egui::ThemePreference::Light, "Light"),
@@ -444,7 +617,11 @@ impl Window {
                 Asked::Closed => self.opening = None,
                 Asked::Path(path) => {
                     self.opening = None;
-                    self.serve(Request::Open(path));
+                    if std::mem::take(&mut self.asking_for_lane) {
+                        self.settings.compare.lanes.push(LaneChoice::Folder(path));
+                    } else {
+                        self.serve(Request::Open(path), ctx);
+                    }
                 }
             }
         }
@@ -493,6 +670,10 @@ impl eframe::App for Window {
 
     fn save(&mut self, storage: &mut dyn eframe::Storage) {
         eframe::set_value(storage, eframe::APP_KEY, &self.settings);
+    }
+
+    fn auto_save_interval(&self) -> Duration {
+        Duration::from_secs_f64(SAVE_AFTER)
     }
 }
 

@@ -6,24 +6,29 @@ use mambascope_core::generate::Sampling;
 use mambascope_core::trace::DEFAULT_BUDGET;
 use serde::{Deserialize, Serialize};
 
+use super::compare::CompareSettings;
+
 /// A page of the app.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Page {
     /// Watch a model write.
     #[default]
     Scope,
+    /// Set models side by side.
+    Compare,
     /// How to read the pictures.
     Guide,
 }
 
 impl Page {
     /// All pages, in the order of the tabs.
-    pub const ALL: [Page; 2] = [Page::Scope, Page::Guide];
+    pub const ALL: [Page; 3] = [Page::Scope, Page::Compare, Page::Guide];
 
     /// Text of its tab.
     pub fn title(self) -> &'static str {
         match self {
             Page::Scope => "Scope",
+            Page::Compare => "Compare",
             Page::Guide => "Reading the pictures",
         }
     }
@@ -103,6 +108,48 @@ impl ChannelOrder {
     }
 }
 
+impl ChannelOrder {
+    /// Name of an axis whose places, channels or heads, are in this order.
+    pub fn axis_name(self, of: &str) -> String {
+        match self {
+            ChannelOrder::Index => of.to_owned(),
+            ChannelOrder::Mean => format!("{of}, by mean Δ"),
+            ChannelOrder::Variance => format!("{of}, by variance of Δ"),
+        }
+    }
+}
+
+/// What the Δ heatmap shows of Δ.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum DeltaView {
+    /// log₂ of Δ over the channel's mean: the levels of channels lie decades apart and drown what tokens do.
+    #[default]
+    Relative,
+    /// Δ itself.
+    Absolute,
+}
+
+impl DeltaView {
+    /// Both, as in the menu.
+    pub const ALL: [DeltaView; 2] = [DeltaView::Relative, DeltaView::Absolute];
+
+    /// Name in the menu.
+    pub fn title(self) -> &'static str {
+        match self {
+            DeltaView::Relative => "relative",
+            DeltaView::Absolute => "absolute",
+        }
+    }
+
+    /// Name on the colour bar.
+    pub fn value_name(self) -> &'static str {
+        match self {
+            DeltaView::Relative => "log₂ (Δ / mean)",
+            DeltaView::Absolute => "Δ",
+        }
+    }
+}
+
 /// Settings of the Scope page.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -127,6 +174,8 @@ pub struct ScopeSettings {
     pub layer: usize,
     /// Order of the channels.
     pub order: ChannelOrder,
+    /// What is shown of Δ.
+    pub delta_view: DeltaView,
     /// Tokens whose records are kept.
     pub window: usize,
     /// Most MiB the records of a text, or a saved trace, may take.
@@ -146,6 +195,7 @@ impl Default for ScopeSettings {
             all_layers: true,
             layer: 2,
             order: ChannelOrder::default(),
+            delta_view: DeltaView::default(),
             window: 1024,
             budget_mib: DEFAULT_BUDGET >> 20,
         }
@@ -175,6 +225,8 @@ pub struct Settings {
     pub autoplay: bool,
     /// Of the Scope page.
     pub scope: ScopeSettings,
+    /// Of the Compare page.
+    pub compare: CompareSettings,
     /// Leaves out measured times, so that two pictures of the same page are the same.
     #[serde(skip)]
     pub hide_timings: bool,
@@ -189,6 +241,7 @@ impl Default for Settings {
             model: None,
             autoplay: true,
             scope: ScopeSettings::default(),
+            compare: CompareSettings::default(),
             hide_timings: false,
         }
     }

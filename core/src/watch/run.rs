@@ -188,7 +188,7 @@ impl Watch {
     }
 
     /// What the job asks to see, of what there is.
-    fn look(&mut self, job: &WatchJob) -> Watched {
+    pub(crate) fn look(&mut self, job: &WatchJob) -> Watched {
         let layer = job.layer.min(self.text.model.config.n_layers() - 1);
         let recorded = self.recorder.first..self.recorder.end();
         let slot_norms = self.slot_norms(layer);

@@ -12,6 +12,6 @@ mod token_text;
 
 pub use bars::{Bar, Bars};
 pub use colormap::{Colormap, Scale, ScaleKind, number};
-pub use heatmap::{Axis, Grid, Heatmap, HeatmapAction, HeatmapResponse};
+pub use heatmap::{Axis, Grid, Heatmap, HeatmapAction, HeatmapResponse, Pooling, Takeaway};
 pub use ribbon::{Ribbon, RibbonResponse, RibbonToken};
 pub use token_text::visible_token;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use egui::accesskit::Role;
 use egui::{
-    Align, Color32, EventFilter, FontId, Id, IdSalt, Key, Painter, PopupAnchor, Rect, Response,
+    Color32, EventFilter, FontId, Id, IdSalt, Key, Painter, PopupAnchor, Rect, Response,
     ScrollArea, Sense, Shape, Stroke, StrokeKind, TextStyle, Tooltip, Ui, WidgetInfo, pos2, vec2,
 };
 
@@ -155,7 +155,8 @@ impl<'a> Ribbon<'a> {
             if let Some(chip) = selected.filter(|_| seen != Some(selected)) {
                 let rect = flow.rect(chip, origin).expand(EDGE);
                 if !window.contains_rect(rect) {
-                    ui.scroll_to_rect(rect, Some(Align::Center));
+                    // By as little as needed: then whole lines stay in view.
+                    ui.scroll_to_rect(rect, None);
                 }
             }
             (whole, selected, hovered)
@@ -406,7 +407,7 @@ impl Chip<'_> {
         let accent = Stroke::new(2.0, palette.accent);
         if self.token.generated {
             let line = rect.left() + 1.0..=rect.right() - 1.0;
-            painter.hline(line, rect.bottom() + 2.5, accent);
+            painter.hline(line, rect.bottom() + 2.0, accent);
         }
         if self.begins {
             let x = rect.left() - GAP / 2.0 - 0.5;
@@ -518,10 +519,10 @@ impl Flow {
         start(line)..start(line + 1)
     }
 
-    /// The chips of the lines that touch this stretch of the height.
+    /// The chips of the lines in this stretch of the height; of the underline at its very top none.
     fn in_view(&self, y_range: egui::Rangef) -> Range<usize> {
         let line = |y: f32| (y / PITCH).max(0.0) as usize;
-        let (first, last) = (line(y_range.min - EDGE), line(y_range.max));
+        let (first, last) = (line(y_range.min + 1.0), line(y_range.max));
         self.line(first).start..self.line(last).end
     }
 
@@ -575,6 +576,7 @@ mod tests {
         let flow = flow(&[(100.0, false); 50]);
         assert_eq!(flow.in_view(egui::Rangef::new(0.0, 59.0)), 0..2);
         assert_eq!(flow.in_view(egui::Rangef::new(95.0, 125.0)), 3..5);
+        assert_eq!(flow.in_view(egui::Rangef::new(30.0, 93.0)), 1..4);
         assert_eq!(flow.in_view(egui::Rangef::new(1e6, 2e6)), 50..50);
         assert!(flow.height() > 49.0 * PITCH);
     }

@@ -235,7 +235,7 @@ fn the_reading_guide_has_only_letters_we_can_draw() -> Result<(), String> {
 
 #[test]
 fn a_saved_picture_looks_like_the_widget() -> Result<(), String> {
-    let mut picture = None;
+    let mut takeaway = None;
     let state = signed(64, 16);
     let mut harness = harness(Theme::Light, [300.0, 200.0], 1.0, |ui| {
         let map = Heatmap::new("state", "Hidden state", Grid::row_major(&state, 64, 16))
@@ -245,11 +245,11 @@ fn a_saved_picture_looks_like_the_widget() -> Result<(), String> {
             .fit(ScaleKind::Symmetric)
             .colormap(Colormap::Diverging);
         map.show(ui);
-        picture = Some(map.picture(ui.ctx()));
+        takeaway = Some(map.takeaway(ui.ctx()));
     });
     harness.run();
     drop(harness);
-    let picture = picture.ok_or("nothing was drawn")?;
+    let picture = takeaway.ok_or("nothing was drawn")?.picture();
     let bytes = mambascope_lessons::widgets::heatmap::png(&picture).map_err(|e| e.to_string())?;
     let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("gallery-picture.png");
     std::fs::write(path, bytes).map_err(|error| error.to_string())?;

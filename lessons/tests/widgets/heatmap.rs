@@ -218,6 +218,29 @@ fn both_menus_report_what_was_chosen() {
 }
 
 #[test]
+fn a_menu_is_not_covered_by_the_value_under_it() {
+    let (values, heard) = (values(), Heard::default());
+    let mut harness = harness(&values, &heard);
+    let place = cell(map(&harness), 3, 12);
+    harness.hover_at(place);
+    harness.run();
+    assert!(harness.query_by_label_contains("exp(Δ·A) = 72").is_some());
+    harness.get_by_label(TITLE).click_secondary();
+    harness.run();
+    // The menu lies to the right of and below the middle of the map, where it was asked for.
+    harness.hover_at(cell(map(&harness), 1, 1));
+    harness.run();
+    assert!(harness.query_by_label("Save picture…").is_some());
+    assert!(harness.query_by_label_contains("exp(Δ·A) = ").is_none());
+    assert_eq!(heard.hovered.get(), None);
+    harness.key_press(Key::Escape);
+    harness.run();
+    harness.hover_at(place);
+    harness.run();
+    assert_eq!(heard.hovered.get(), Some((3, 12)));
+}
+
+#[test]
 fn the_menu_resets_the_zoom() {
     let (values, heard) = (values(), Heard::default());
     let mut harness = harness(&values, &heard);

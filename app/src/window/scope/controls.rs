@@ -7,11 +7,13 @@ use mambascope_lessons::widgets::{Bar, Bars, visible_token};
 
 use super::model_bar::{bytes_text, progress};
 use super::pictures::token_text;
-use super::{Around, EXAMPLES, Motion, ScopePage};
+use super::{Around, EXAMPLES, Motion, ScopePage, Stop};
 use crate::window::{ScopeSettings, palette};
 
 /// The longest text the page writes.
 const LONGEST: usize = 2000;
+/// A prompt of more bytes is described instead of shown: a text field lays all of it out again for every letter.
+const LONG_PROMPT: usize = 32 << 10;
 
 impl ScopePage {
     pub(super) fn controls(
@@ -50,19 +52,12 @@ impl ScopePage {
             true => (&mut settings.prompt_ids, "12, 7, 40"),
             false => (&mut settings.prompt, "Begin a story…"),
         };
-        let edit = TextEdit::multiline(typed)
-            .desired_rows(3)
-            .desired_width(f32::INFINITY)
-            .hint_text(hint);
-        // A very long prompt scrolls instead of pushing everything else away.
-        let field = egui::ScrollArea::vertical()
-            .id_salt("prompt")
-            .max_height(140.0)
-            .show(ui, |ui| ui.add(edit))
-            .inner;
-        field.widget_info(|| {
-            egui::WidgetInfo::labeled(egui::accesskit::Role::MultilineTextInput, true, "Prompt")
-        });
+        if typed.len() > LONG_PROMPT && !self.edits_long_prompt {
+            self.edits_long_prompt = long_prompt(ui, typed);
+        } else {
+            self.edits_long_prompt &= typed.len() > LONG_PROMPT;
+            prompt_field(ui, typed, hint);
+        }
         if let Some(error) = &self.prompt_reply.error {
             ui.colored_label(palette(ui).error, error.to_string());
         }
@@ -124,13 +119,13 @@ impl ScopePage {
                 self.motion = Motion::Still;
                 self.restart();
             }
-            let running = self.reply.busy || playing;
+            let running = self.reply.busy || self.prompt_reply.busy || playing;
             if ui
                 .add_enabled(running, egui::Button::new("Cancel"))
                 .on_hover_text("Stop here; what is written stays.")
                 .clicked()
             {
-                self.cancel(around);
+                self.cancel(around.engine);
             }
         });
         ui.add(
@@ -161,9 +156,10 @@ impl ScopePage {
         {
             progress(ui, &self.reply, "reading the prompt");
         }
-        let ended = match watched.finish {
-            Some(Finish::EndOfText) => ", end of text",
-            Some(Finish::Cancelled) if self.motion == Motion::Halted => ", cancelled",
+        let ended = match (watched.finish, self.stop) {
+            (Some(Finish::EndOfText), _) => ", end of text",
+            (_, Stop::Writing) => ", cancelled",
+            (_, Stop::Reading) => ", cancelled before it was read",
             _ => "",
         };
         let weak = palette(ui).weak_text;
@@ -184,6 +180,9 @@ impl ScopePage {
             );
             ui.label(RichText::new(text).color(weak))
                 .on_hover_text("Measured on the worker, with everything on this page recorded; mambascope bench measures without.");
+        }
+        if watched.records.is_empty() {
+            return;
         }
         if watched.first > 0 {
             let kept = watched.records.len();
@@ -244,7 +243,51 @@ impl ScopePage {
     }
 }
 
+fn prompt_field(ui: &mut Ui, typed: &mut String, hint: &str) {
+    let edit = TextEdit::multiline(typed)
+        .desired_rows(3)
+        .desired_width(f32::INFINITY)
+        .hint_text(hint);
+    // A long prompt scrolls instead of pushing everything else away.
+    let field = egui::ScrollArea::vertical()
+        .id_salt("prompt")
+        .max_height(140.0)
+        .show(ui, |ui| ui.add(edit))
+        .inner;
+    field.widget_info(|| {
+        egui::WidgetInfo::labeled(egui::accesskit::Role::MultilineTextInput, true, "Prompt")
+    });
+}
+
+/// A prompt too long to be shown, in a few words. Whether it is to be edited all the same.
+fn long_prompt(ui: &mut Ui, typed: &mut String) -> bool {
+    let first_line: String = typed
+        .trim_start()
+        .lines()
+        .next()
+        .unwrap_or_default()
+        .chars()
+        .take(80)
+        .collect();
+    ui.label(format!(
+        "{} of text: “{first_line}…”",
+        bytes_text(typed.len() as u64)
+    ));
+    ui.horizontal(|ui| {
+        let edit = ui
+            .button("Edit")
+            .on_hover_text("Shows all of it; typing will be slow.");
+        if ui.button("Clear").clicked() {
+            typed.clear();
+        }
+        edit.clicked()
+    })
+    .inner
+}
+
 fn sampling(ui: &mut Ui, settings: &mut ScopeSettings) {
+    // The names beside these are long; the panel should not widen for them.
+    ui.spacing_mut().slider_width = 72.0;
     let sampling = &mut settings.sampling;
     ui.add(Slider::new(&mut sampling.temperature, 0.0..=2.0).text("temperature"))
         .on_hover_text("Divides the scores. 0 takes the most likely token, always.");

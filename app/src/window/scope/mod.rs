@@ -1,6 +1,8 @@
 //! The Scope page: a model writes, and everything that moves inside it is on the screen.
 
+mod attention;
 mod controls;
+mod lines;
 mod model_bar;
 mod panels;
 mod pictures;
@@ -20,7 +22,8 @@ use super::{Request, ScopeSettings, Settings};
 use crate::backends::BackendChoice;
 
 pub(super) use self::model_bar::progress;
-pub use self::model_bar::{bytes_text, mixers_text};
+pub use self::model_bar::{bytes_text, count_text, mixers_text};
+pub(super) use self::pictures::token_text;
 
 /// Prompts that show something, for the embedded model's taste.
 pub const EXAMPLES: [&str; 5] = [
@@ -44,6 +47,8 @@ pub(super) struct Around<'a> {
     pub(super) loading: Reply,
     pub(super) hide_timings: bool,
     pub(super) recent: &'a [PathBuf],
+    /// Whether something lies over the page and wants the keys.
+    pub(super) covered: bool,
     pub(super) requests: &'a mut Vec<Request>,
 }
 
@@ -54,8 +59,17 @@ enum Motion {
     Still,
     /// The selection walks along the text, and the text grows when it reaches the end. Seconds since the last step.
     Playing(f64),
-    /// Stopped by the reader before it was done; nothing is asked until they go on.
-    Halted,
+}
+
+/// What the reader's Cancel holds back, until they go on.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Stop {
+    /// Nothing.
+    No,
+    /// The text stays as it is; another layer or token of it can be looked at, for that is read from records.
+    Writing,
+    /// The rest of the prompt stays unread: jobs only look at what there is.
+    Reading,
 }
 
 /// The page.
@@ -69,12 +83,19 @@ pub struct ScopePage {
     /// The token looked at; the last one when absent.
     selected: Option<usize>,
     motion: Motion,
+    stop: Stop,
+    /// Whether the answer to a cancelled job is still to come: until then the worker may have written more than is known here.
+    stopping: bool,
+    /// Since when the panels show another layer or token than was asked for.
+    stale_since: Option<f64>,
     watched: Option<Arc<Watched>>,
     reply: Reply,
     prompt_reply: Reply,
     pictures: Pictures,
     autoplay: bool,
     settled: bool,
+    /// Whether a prompt too long to be shown is shown all the same, to be edited.
+    edits_long_prompt: bool,
     /// Whether the ribbon had the keyboard in the last frame; it takes the arrows itself and leaves the space bar.
     ribbon_focused: bool,
 }
@@ -87,12 +108,16 @@ impl ScopePage {
             goal: 0,
             selected: None,
             motion: Motion::Still,
+            stop: Stop::No,
+            stopping: false,
+            stale_since: None,
             watched: None,
             reply: Reply::default(),
             prompt_reply: Reply::default(),
             pictures: Pictures::default(),
             autoplay: settings.autoplay,
             settled: false,
+            edits_long_prompt: false,
             ribbon_focused: false,
         }
     }
@@ -105,9 +130,7 @@ impl ScopePage {
     /// Stops what runs, so that something else need not wait for it.
     pub(super) fn halt(&mut self, engine: &Engine) {
         if self.reply.busy {
-            engine.cancel(WATCH);
-            self.goal = self.written();
-            self.motion = Motion::Halted;
+            self.cancel(engine);
         }
     }
 
@@ -124,8 +147,7 @@ impl ScopePage {
         self.prompt_reply = Reply::default();
         settings.layer = settings.layer.min(model.config.n_layers() - 1);
         self.watched = None;
-        self.goal = 0;
-        self.selected = None;
+        self.restart();
         self.pictures = Pictures::default();
         self.by_ids = model.tokenizer.is_none();
         self.prompt = Some(self.typed(settings).into());
@@ -175,14 +197,30 @@ impl ScopePage {
         let Some(Answer::Ids(ids)) = &self.prompt_reply.answer else {
             return;
         };
-        self.reply = if self.motion == Motion::Halted {
-            around.engine.reply(WATCH)
+        let ids = Arc::clone(ids);
+        if self.stopping {
+            self.take(around.engine.reply(WATCH), model);
+            if self.reply.busy {
+                self.settled = false;
+                return;
+            }
+            self.stopped(&ids);
+            around.engine.allow_again(WATCH);
+        }
+        let job = self.watch_job(settings, model, &ids);
+        let job = if self.stop == Stop::Reading {
+            Job::Look(job)
         } else {
-            let job = self.watch_job(settings, model, ids);
-            around.engine.ask(WATCH, Job::Watch(job))
+            Job::Watch(job)
         };
+        self.take(around.engine.ask(WATCH, job), model);
+        self.settled = !self.reply.busy && !matches!(self.motion, Motion::Playing(_));
+    }
+
+    /// Takes a reply and, if it has a new answer, that.
+    fn take(&mut self, reply: Reply, model: &Arc<Model>) {
         // The answer may still be one of the model that was open before.
-        if let Some(Answer::Watched(watched)) = &self.reply.answer
+        if let Some(Answer::Watched(watched)) = &reply.answer
             && Arc::ptr_eq(&watched.model, model)
             && self
                 .watched
@@ -191,7 +229,21 @@ impl ScopePage {
         {
             self.watched = Some(Arc::clone(watched));
         }
-        self.settled = !self.reply.busy && !matches!(self.motion, Motion::Playing(_));
+        self.reply = reply;
+    }
+
+    /// The cancelled job has answered. What it wrote stays: a goal below that would mean writing it all again.
+    fn stopped(&mut self, prompt: &[u32]) {
+        self.stopping = false;
+        let watched = self.watched.as_ref();
+        let of_prompt = watched.filter(|watched| watched.ids.starts_with(prompt));
+        let read = of_prompt.is_some_and(|watched| watched.end() >= watched.prompt_len);
+        if of_prompt.is_some() {
+            self.goal = self.goal.max(self.written());
+        }
+        if self.stop != Stop::No && !read {
+            self.stop = Stop::Reading;
+        }
     }
 
     fn watch_job(
@@ -251,15 +303,14 @@ impl ScopePage {
             self.prompt = Some(typed.into());
             self.restart();
         }
-        if self.motion == Motion::Halted {
-            self.motion = Motion::Still;
-            around.engine.allow_again(WATCH);
-        }
+        self.stop = Stop::No;
     }
 
     fn restart(&mut self) {
         self.goal = 0;
         self.selected = None;
+        self.stop = Stop::No;
+        self.stopping = false;
     }
 
     /// Writes to the limit at full speed.
@@ -297,10 +348,13 @@ impl ScopePage {
     }
 
     /// Stops what runs; what has been written stays.
-    fn cancel(&mut self, around: &Around<'_>) {
-        around.engine.cancel(WATCH);
-        self.goal = self.written();
-        self.motion = Motion::Halted;
+    fn cancel(&mut self, engine: &Engine) {
+        engine.cancel(WATCH);
+        // The answer says how far the text has come.
+        self.goal = 0;
+        self.motion = Motion::Still;
+        self.stop = Stop::Writing;
+        self.stopping = true;
     }
 
     /// One step of the selection; at the end, one token more. False when there is nowhere to go.
@@ -317,7 +371,8 @@ impl ScopePage {
             return false;
         }
         self.selected = None;
-        self.goal = self.written() + 1;
+        // Never less than was asked for: that would be another, shorter text.
+        self.goal = self.goal.max(self.written() + 1);
         true
     }
 
@@ -347,8 +402,11 @@ impl ScopePage {
         }
     }
 
-    /// Space plays, arrows walk, unless something that wants the keys has the focus.
+    /// Space plays, arrows walk, unless something that wants the keys has the focus or lies over the page.
     fn keys(&mut self, ui: &Ui, settings: &ScopeSettings, around: &Around<'_>) {
+        if around.covered || egui::Popup::is_any_open(ui.ctx()) {
+            return;
+        }
         let focused = ui.memory(|memory| memory.focused().is_some());
         if focused && !self.ribbon_focused {
             return;

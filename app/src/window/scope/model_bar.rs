@@ -1,5 +1,7 @@
 //! The line about the model: what it is, how large, where it runs, and which other could be opened.
 
+use std::path::{Path, PathBuf};
+
 use egui::{RichText, Ui};
 use mambascope_core::model::{Config, MixerDims, Model, Source};
 
@@ -81,12 +83,8 @@ fn open_menu(ui: &mut Ui, around: &mut Around<'_>) {
             ui.label(RichText::new("Opened before").color(palette(ui).weak_text));
         }
         for path in around.recent {
-            let name = path.file_name().map_or_else(
-                || path.display().to_string(),
-                |name| name.display().to_string(),
-            );
             if ui
-                .button(name)
+                .button(short_name(path, around.recent))
                 .on_hover_text(path.display().to_string())
                 .clicked()
             {
@@ -96,6 +94,19 @@ fn open_menu(ui: &mut Ui, around: &mut Around<'_>) {
         ui.separator();
         ui.label(RichText::new("Or drop a folder on the window.").color(palette(ui).weak_text));
     });
+}
+
+/// The name of a folder, with its parent's where another of `paths` is called the same.
+fn short_name(path: &Path, paths: &[PathBuf]) -> String {
+    let Some(name) = path.file_name() else {
+        return path.display().to_string();
+    };
+    let same = paths.iter().filter(|other| other.file_name() == Some(name));
+    let parent = path.parent().and_then(Path::file_name);
+    match parent.filter(|_| same.count() > 1) {
+        Some(parent) => format!("{}/{}", parent.display(), name.display()),
+        None => name.display().to_string(),
+    }
 }
 
 fn backend_menu(ui: &mut Ui, settings: &mut ScopeSettings, around: &Around<'_>) {
@@ -216,7 +227,7 @@ fn source_text(model: &Model) -> String {
 }
 
 /// "3.15 M", "129 M": three digits that matter.
-fn count_text(count: usize) -> String {
+pub fn count_text(count: usize) -> String {
     let count = count as f64;
     match count {
         c if c >= 1e9 => format!("{:.2} G", c / 1e9),
@@ -242,5 +253,17 @@ pub fn bytes_text(bytes: u64) -> String {
         format!("{value:.1} {}", UNITS[unit])
     } else {
         format!("{value:.0} {}", UNITS[unit])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn folders_of_one_name_are_told_apart() {
+        let paths = ["/a/tiny", "/b/tiny", "/b/large"].map(PathBuf::from);
+        let names = paths.each_ref().map(|path| short_name(path, &paths));
+        assert_eq!(names, ["a/tiny", "b/tiny", "large"]);
     }
 }

@@ -3,12 +3,14 @@
 use std::sync::Arc;
 
 use mambascope_core::model::Model;
-use mambascope_core::watch::{LayerRecord, Reading as Readings, ScanRecord, TokenRecord, Watched};
+use mambascope_core::watch::{
+    AttentionRecord, LayerRecord, Reading as Readings, ScanRecord, TokenRecord, Watched,
+};
 
 use mambascope_lessons::widgets::Scale;
 use ndarray::Array2;
 
-use crate::window::{ChannelOrder, Reading, ScopeSettings};
+use crate::window::{ChannelOrder, DeltaView, Reading, ScopeSettings};
 
 /// Bars of the half-life histogram for each factor of ten.
 const BARS_PER_DECADE: f64 = 8.0;
@@ -24,10 +26,20 @@ pub(super) struct Pictures {
     pub(super) ribbon: Vec<f32>,
     /// The overview's reading, `[layers · tokens]`.
     pub(super) overview: Vec<f32>,
-    /// Δ of the layer, `[channels · tokens]`, rows in `channels`' order.
+    /// What is shown of the layer's Δ, `[channels · tokens]`, rows in `channels`' order.
     pub(super) delta: Vec<f32>,
-    /// The colours of Δ.
+    /// What that is.
+    pub(super) delta_view: DeltaView,
+    /// Its colours.
     pub(super) delta_scale: Scale,
+    /// The order of its rows.
+    pub(super) order: ChannelOrder,
+    /// What a row of Δ is: a channel, or in Mamba-2 a head.
+    pub(super) delta_of: &'static str,
+    /// How the heads of a layer of attention look back, their mean, `[tokens · tokens]` over the last of them.
+    pub(super) attention: Vec<f32>,
+    /// The weight of the last colour of it.
+    pub(super) attention_most: f32,
     /// Which channel each row of Δ is.
     pub(super) channels: Vec<usize>,
     /// B of the layer, `[slots · tokens]`.
@@ -93,12 +105,25 @@ struct Key {
     reading: Reading,
     all_layers: bool,
     order: ChannelOrder,
+    delta_view: DeltaView,
+}
+
+impl Key {
+    /// All but the text.
+    fn choices(&self) -> (usize, Reading, bool, ChannelOrder, DeltaView) {
+        (
+            self.layer,
+            self.reading,
+            self.all_layers,
+            self.order,
+            self.delta_view,
+        )
+    }
 }
 
 impl PartialEq for Key {
     fn eq(&self, other: &Self) -> bool {
-        let settings = |key: &Key| (key.layer, key.reading, key.all_layers, key.order);
-        Arc::ptr_eq(&self.watched, &other.watched) && settings(self) == settings(other)
+        Arc::ptr_eq(&self.watched, &other.watched) && self.choices() == other.choices()
     }
 }
 
@@ -139,7 +164,7 @@ impl Histogram {
 }
 
 /// The text of a token with spaces and line ends as they are, bytes of broken characters in hex; its number without a tokenizer.
-pub(super) fn token_text(model: &Model, id: u32) -> String {
+pub(in crate::window) fn token_text(model: &Model, id: u32) -> String {
     let Some(tokenizer) = &model.tokenizer else {
         return mambascope_core::tokenizer::id_label(id);
     };
@@ -159,7 +184,12 @@ impl Default for Pictures {
             ribbon: Vec::new(),
             overview: Vec::new(),
             delta: Vec::new(),
+            delta_view: DeltaView::default(),
             delta_scale: Scale::log(1e-3, 1.0),
+            order: ChannelOrder::default(),
+            delta_of: "channel",
+            attention: Vec::new(),
+            attention_most: 1.0,
             channels: Vec::new(),
             b: Vec::new(),
             c: Vec::new(),
@@ -185,6 +215,7 @@ impl Pictures {
             reading: settings.reading,
             all_layers: settings.all_layers,
             order: settings.order,
+            delta_view: settings.delta_view,
         };
         if self.made_from.as_ref() == Some(&key) {
             return;
@@ -226,17 +257,17 @@ impl Pictures {
                 .filter_map(|record| record.layers[layer].scan());
             by_row(scans.map(pick))
         };
+        let a_delta = records
+            .first()
+            .and_then(|record| record.layers[layer].scan());
+        self.delta_of = match a_delta {
+            Some(scan) if scan.delta.len() < scan.u_d.len() => "head",
+            _ => "channel",
+        };
+        self.fill_attention(watched);
         self.b = rows(|record| &record.b);
         self.c = rows(|record| &record.c);
-        let delta = rows(|record| &record.delta);
-        self.delta_scale = spread(&delta);
-        self.channels = channel_order(&delta, records.len(), settings.order);
-        self.delta = self
-            .channels
-            .iter()
-            .flat_map(|&d| &delta[d * records.len()..(d + 1) * records.len()])
-            .copied()
-            .collect();
+        self.fill_delta(rows(|record| &record.delta), records.len(), settings);
         let slots = watched.slot_norms.first().map_or(0, |norms| norms.len());
         let line = |n: usize| {
             let points = watched.slot_norms.iter().zip(watched.first..);
@@ -246,6 +277,52 @@ impl Pictures {
         };
         self.norms = (0..slots).map(line).collect();
         self.h_most = state_reach(watched);
+    }
+
+    /// Lays out where the layer's heads look, if it is one of attention.
+    fn fill_attention(&mut self, watched: &Watched) {
+        self.attention.clear();
+        let shown = watched.records.len().min(ATTENTION_TOKENS);
+        let skipped = watched.records.len() - shown;
+        let rows = watched.records.iter().zip(watched.first..).skip(skipped);
+        let from = watched.first + skipped;
+        self.attention_most = 0.0;
+        for (record, position) in rows {
+            let Some(record) = record.layers[watched.layer].attention() else {
+                return;
+            };
+            let columns = from..from + shown;
+            for column in columns {
+                let weight = mean_weight(record, position, column);
+                // The first tokens have few to look at: their weights would take all the colours.
+                if position >= 8 {
+                    self.attention_most = self.attention_most.max(weight);
+                }
+                self.attention.push(weight);
+            }
+        }
+        if !(self.attention_most > 0.0) {
+            self.attention_most = 1.0;
+        }
+    }
+
+    /// Orders the rows of Δ, `[channels · tokens]`, and makes of them what is to be shown.
+    fn fill_delta(&mut self, delta: Vec<f32>, tokens: usize, settings: &ScopeSettings) {
+        self.order = settings.order;
+        self.delta_view = settings.delta_view;
+        self.channels = channel_order(&delta, tokens, settings.order);
+        let rows = self
+            .channels
+            .iter()
+            .map(|&d| &delta[d * tokens..(d + 1) * tokens]);
+        self.delta = match settings.delta_view {
+            DeltaView::Absolute => rows.flatten().copied().collect(),
+            DeltaView::Relative => rows.flat_map(relative).collect(),
+        };
+        self.delta_scale = match settings.delta_view {
+            DeltaView::Absolute => spread(&self.delta),
+            DeltaView::Relative => swing(&self.delta),
+        };
     }
 
     /// Half-lives ln 2 / (Δ·|A|) of all (channel, slot) pairs at one token.
@@ -276,11 +353,27 @@ impl Pictures {
     }
 }
 
+/// The map of attention shows so many tokens, the last ones: more could not be told apart.
+pub(super) const ATTENTION_TOKENS: usize = 256;
+
+/// The mean over heads of what the token at `position` takes from the one at `column`; nothing from what comes after it.
+fn mean_weight(record: &AttentionRecord, position: usize, column: usize) -> f32 {
+    let seen = position + 1 - record.first;
+    let Some(place) = column
+        .checked_sub(record.first)
+        .filter(|&place| place < seen)
+    else {
+        return f32::NAN;
+    };
+    let heads = record.weights.len() / seen;
+    let weights = record.weights.iter().skip(place).step_by(seen);
+    weights.sum::<f32>() / heads as f32
+}
+
 /// Whether two keys differ at most in the token looked at.
 fn same_matrices(old: &Key, new: &Key) -> bool {
     let (a, b) = (&old.watched, &new.watched);
-    let settings = |key: &Key| (key.layer, key.reading, key.all_layers, key.order);
-    settings(old) == settings(new)
+    old.choices() == new.choices()
         && a.first == b.first
         && a.records.len() == b.records.len()
         && a.ids.len() == b.ids.len()
@@ -346,26 +439,54 @@ fn state_reach(watched: &Watched) -> f32 {
     3.0 * strongest / (channels as f32).sqrt()
 }
 
+/// log₂ of each value over the mean of its row.
+fn relative(row: &[f32]) -> impl Iterator<Item = f32> {
+    let mean = mean(row);
+    row.iter().map(move |delta| (delta / mean).log2())
+}
+
+fn mean(row: &[f32]) -> f32 {
+    row.iter().sum::<f32>() / row.len() as f32
+}
+
+/// A sorted sample of the values that pass: enough of them to find a quantile within a frame.
+fn sample(values: &[f32], pass: impl Fn(f32) -> Option<f32>) -> Vec<f32> {
+    const MOST: usize = 1 << 16;
+    // Odd, so that it does not keep step with rows of a power of two.
+    let every = (values.len() / MOST) | 1;
+    let picked = values.iter().step_by(every);
+    let mut sorted: Vec<f32> = picked.filter_map(|&value| pass(value)).collect();
+    sorted.sort_unstable_by(f32::total_cmp);
+    sorted
+}
+
+fn quantile(sorted: &[f32], share: f64) -> Option<f32> {
+    let index = (sorted.len().saturating_sub(1) as f64 * share) as usize;
+    sorted.get(index).copied()
+}
+
 /// A logarithmic scale over the middle 99 % of the values: a few channels that hardly move would take all the colours.
 fn spread(delta: &[f32]) -> Scale {
-    let mut sorted: Vec<f32> = delta
-        .iter()
-        .copied()
-        .filter(|x| x.is_finite() && *x > 0.0)
-        .collect();
-    if sorted.is_empty() {
-        return Scale::log(1e-3, 1.0);
+    let sorted = sample(delta, |x| (x.is_finite() && x > 0.0).then_some(x));
+    match (quantile(&sorted, 0.005), quantile(&sorted, 0.995)) {
+        (Some(lo), Some(hi)) => Scale::log(lo, hi),
+        _ => Scale::log(1e-3, 1.0),
     }
-    let mut at = |share: f64| {
-        let index = ((sorted.len() - 1) as f64 * share) as usize;
-        *sorted.select_nth_unstable_by(index, f32::total_cmp).1
-    };
-    Scale::log(at(0.005), at(0.995))
+}
+
+/// A scale as far to either side of zero as 19 of 20 values go (pixels are means of several, and means are tamer), and no
+/// closer than a tenth of a doubling.
+fn swing(relative: &[f32]) -> Scale {
+    let sorted = sample(relative, |x| x.is_finite().then_some(x.abs()));
+    Scale::symmetric(quantile(&sorted, 0.95).unwrap_or(1.0).max(0.1))
 }
 
 fn channel_order(delta: &[f32], tokens: usize, order: ChannelOrder) -> Vec<usize> {
     let mut channels: Vec<usize> = (0..delta.len().checked_div(tokens).unwrap_or(0)).collect();
-    let mean = |row: &[f32]| row.iter().sum::<f32>() / row.len() as f32;
+    // Before the first token there is nothing to order.
+    if channels.is_empty() {
+        return channels;
+    }
     let key: Vec<f32> = match order {
         ChannelOrder::Index => return channels,
         ChannelOrder::Mean => delta.chunks_exact(tokens).map(mean).collect(),
@@ -398,6 +519,23 @@ mod tests {
         assert_eq!(channel_order(&delta, 2, ChannelOrder::Index), [0, 1, 2]);
         assert_eq!(channel_order(&delta, 2, ChannelOrder::Mean), [2, 0, 1]);
         assert_eq!(channel_order(&delta, 2, ChannelOrder::Variance), [1, 2, 0]);
+        for order in ChannelOrder::ALL {
+            assert!(channel_order(&[], 0, order).is_empty(), "{order:?}");
+        }
+    }
+
+    #[test]
+    fn relative_to_its_mean_a_channel_shows_its_tokens() {
+        let small: Vec<f32> = relative(&[0.001, 0.001, 0.004]).collect();
+        let large: Vec<f32> = relative(&[1.0, 1.0, 4.0]).collect();
+        assert_eq!(small.len(), 3);
+        for (a, b) in small.iter().zip(&large) {
+            assert!((a - b).abs() < 1e-4, "{small:?} {large:?}");
+        }
+        assert!((large[0] + 1.0).abs() < 1e-6 && (large[2] - 1.0).abs() < 1e-6);
+        let scale = swing(&large);
+        assert!((scale.hi - 1.0).abs() < 1e-6 && scale.lo == -scale.hi);
+        assert_eq!(swing(&[0.0, f32::NAN]).hi, 0.1);
     }
 
     #[test]

@@ -1,73 +1,219 @@
 //! A heatmap to take home: as a picture, and as numbers.
 
 use std::fmt::Write as _;
+use std::sync::Arc;
 
-use egui::{ColorImage, Context, RawInput, Rect, Vec2, ViewportId, vec2};
+use egui::epaint::text::FontInsert;
+use egui::{
+    ColorImage, Context, FontDefinitions, RawInput, Rect, Style, Theme, Ui, Vec2, ViewportId, vec2,
+};
 use image::{ImageFormat, RgbaImage};
 
-use super::Heatmap;
 use super::raster::Raster;
+use super::{Axis, Colormap, Grid, Heatmap, Pooling, Scale, ScaleKind};
 use crate::theme;
 
 /// Pixels of a picture to a point of the interface: sharp on paper too.
 const PIXELS_PER_POINT: f32 = 2.0;
 /// Around the widget, in points.
 const MARGIN: f32 = 20.0;
+/// Largest picture for the clipboard, in points: what lies there is handed over on the interface's thread.
+const CLIPBOARD: Vec2 = vec2(1280.0, 900.0);
+/// About as many pixels a picture for the clipboard has at most.
+const CLIPBOARD_PIXELS: f32 = 1.5e6;
+
+/// A heatmap to take home: all it draws, owned, so that another thread can paint or print it.
+///
+/// To make one is to copy its values; to paint one takes many frames.
+pub struct Takeaway {
+    title: String,
+    values: Vec<f32>,
+    shape: [usize; 2],
+    rows: OwnedAxis,
+    cols: OwnedAxis,
+    value_name: String,
+    scale: Option<Scale>,
+    scale_kind: ScaleKind,
+    colormap: Colormap,
+    pooling: Pooling,
+    gaps: bool,
+    selected: [Option<usize>; 2],
+    looks: Looks,
+}
+
+/// An [`Axis`] with its labels written out.
+struct OwnedAxis {
+    name: String,
+    start: usize,
+    labels: Option<Vec<String>>,
+}
+
+impl OwnedAxis {
+    fn new(axis: &Axis<'_>, len: usize) -> Self {
+        Self {
+            name: axis.name.to_owned(),
+            start: axis.start,
+            labels: axis.label.map(|label| (0..len).map(label).collect()),
+        }
+    }
+
+    /// Calls place `index` as the heatmap did.
+    fn label(&self, index: usize) -> String {
+        match &self.labels {
+            Some(labels) => labels.get(index).cloned().unwrap_or_default(),
+            None => (self.start + index).to_string(),
+        }
+    }
+
+    fn borrow<'a>(&'a self, label: &'a dyn Fn(usize) -> String) -> Axis<'a> {
+        Axis {
+            name: &self.name,
+            start: self.start,
+            label: self.labels.is_some().then_some(label),
+        }
+    }
+}
+
+/// The theme and the fonts of a window.
+struct Looks {
+    theme: Theme,
+    style: Arc<Style>,
+    fonts: FontDefinitions,
+    discovered: Vec<FontInsert>,
+}
+
+impl Looks {
+    fn of(ctx: &Context) -> Self {
+        let (fonts, discovered) = ctx.fonts(|fonts| {
+            let discovered = fonts.discovered_fonts().to_vec();
+            (fonts.definitions().clone(), discovered)
+        });
+        Self {
+            theme: ctx.theme(),
+            style: ctx.global_style(),
+            fonts,
+            discovered,
+        }
+    }
+
+    /// A context that looks the same and has no window.
+    fn studio(&self) -> Context {
+        let studio = Context::default();
+        studio.set_fonts(self.fonts.clone());
+        for font in &self.discovered {
+            studio.add_font(font.clone());
+        }
+        studio.set_theme(self.theme);
+        studio.set_style_of(self.theme, Arc::clone(&self.style));
+        studio
+    }
+}
 
 impl Heatmap<'_> {
-    /// The whole map as the widget draws it, in the theme and fonts of `ctx`, however small or
-    /// zoomed it is on screen; larger maps make larger pictures.
-    pub fn picture(&self, ctx: &Context) -> ColorImage {
-        let palette = theme::palette(&ctx.global_style().visuals);
-        let size = self.picture_size();
-        let studio = studio(ctx);
-        let map = Self {
-            height: size.y - 2.0 * MARGIN,
-            on_screen: false,
-            ..*self
-        };
-        let pixels = (size * PIXELS_PER_POINT).round();
+    /// The map to take home, in the theme and fonts of `ctx`. Call it within a frame.
+    pub fn takeaway(&self, ctx: &Context) -> Takeaway {
+        let shape = [self.grid.rows(), self.grid.cols()];
+        Takeaway {
+            title: self.title.to_owned(),
+            values: self.grid.iter().collect(),
+            shape,
+            rows: OwnedAxis::new(&self.rows, shape[0]),
+            cols: OwnedAxis::new(&self.cols, shape[1]),
+            value_name: self.value_name.to_owned(),
+            scale: self.scale,
+            scale_kind: self.scale_kind,
+            colormap: self.colormap,
+            pooling: self.pooling,
+            gaps: self.gaps,
+            selected: [self.selected_row, self.selected_col],
+            looks: Looks::of(ctx),
+        }
+    }
+}
+
+impl Takeaway {
+    /// The whole map as the widget draws it, however small or zoomed it is on screen; larger maps
+    /// make larger pictures.
+    pub fn picture(&self) -> ColorImage {
+        self.painted(self.size(vec2(2400.0, 1600.0)), PIXELS_PER_POINT)
+    }
+
+    /// The same, small enough for the clipboard.
+    pub fn clipboard_picture(&self) -> ColorImage {
+        let size = self.size(CLIPBOARD);
+        let sharpness = (CLIPBOARD_PIXELS / (size.x * size.y)).sqrt();
+        self.painted(size, sharpness.clamp(1.0, PIXELS_PER_POINT))
+    }
+
+    fn painted(&self, size: Vec2, pixels_per_point: f32) -> ColorImage {
+        let studio = self.looks.studio();
+        let palette = theme::palette(&self.looks.style.visuals);
+        let pixels = (size * pixels_per_point).round();
         let mut raster = Raster::new(
             [pixels.x as usize, pixels.y as usize],
             palette.surface,
-            PIXELS_PER_POINT,
+            pixels_per_point,
         );
-        let output = studio.run_ui(photo_input(size), |ui| {
+        let output = studio.run_ui(photo_input(size, pixels_per_point), |ui| {
             let page = Rect::from_min_size(egui::Pos2::ZERO, size).shrink(MARGIN);
-            map.show(&mut ui.new_child(egui::UiBuilder::new().max_rect(page)));
+            self.show(&mut ui.new_child(egui::UiBuilder::new().max_rect(page)));
         });
         raster.load(output.textures_delta);
-        raster.paint(&studio.tessellate(output.shapes, PIXELS_PER_POINT));
+        raster.paint(&studio.tessellate(output.shapes, pixels_per_point));
         raster.into_image()
     }
 
-    /// Room for each cell, between the size of a figure in a text and that of a poster.
-    fn picture_size(&self) -> Vec2 {
-        let length = |cells: usize, each: f32, least: f32, most: f32| {
-            (cells as f32 * each + 140.0).clamp(least, most)
+    fn show(&self, ui: &mut Ui) {
+        let (row, col) = (
+            |index| self.rows.label(index),
+            |index| self.cols.label(index),
+        );
+        let grid = Grid::row_major(&self.values, self.shape[0], self.shape[1]);
+        let mut map = Heatmap::new("takeaway", &self.title, grid)
+            .rows(self.rows.borrow(&row))
+            .cols(self.cols.borrow(&col))
+            .value_name(&self.value_name)
+            .fit(self.scale_kind)
+            .colormap(self.colormap)
+            .pooling(self.pooling)
+            .selected_row(self.selected[0])
+            .selected_col(self.selected[1])
+            .height(ui.available_height());
+        map.scale = self.scale;
+        map.gaps = self.gaps;
+        map.on_screen = false;
+        map.show(ui);
+    }
+
+    /// Room for each cell, between the size of a figure in a text and `most`.
+    fn size(&self, most: Vec2) -> Vec2 {
+        let length = |cells: usize, least: f32, most: f32| {
+            /// Of a cell, in points.
+            const EACH: f32 = 6.0;
+            (cells as f32 * EACH + 140.0).clamp(least, most)
         };
         vec2(
-            length(self.grid.cols(), 6.0, 900.0, 2400.0),
-            length(self.grid.rows(), 6.0, 420.0, 1600.0),
+            length(self.shape[1], 900.0, most.x),
+            length(self.shape[0], 420.0, most.y),
         )
     }
 
-    /// The values as CSV in full precision: a header with the column indices, then for each row
-    /// its label and its values.
+    /// The values as CSV in full precision: a header with the labels of the columns, then for each
+    /// row its label and its values.
     pub fn csv(&self) -> String {
-        let (rows, cols) = (self.grid.rows(), self.grid.cols());
+        let [rows, cols] = self.shape;
         // About ten characters to a value.
         let mut csv = String::with_capacity((rows + 1) * (cols + 1) * 10);
         let corner = format!("{} / {}", self.rows.name, self.cols.name);
         csv.push_str(&field(&corner));
         for col in 0..cols {
-            push(&mut csv, format_args!(",{col}"));
+            push(&mut csv, format_args!(",{}", field(&self.cols.label(col))));
         }
         csv.push_str("\r\n");
-        for row in 0..rows {
+        for (row, values) in self.values.chunks_exact(cols.max(1)).enumerate() {
             csv.push_str(&field(&self.rows.label(row)));
-            for col in 0..cols {
-                push(&mut csv, format_args!(",{}", self.grid.get(row, col)));
+            for value in values {
+                push(&mut csv, format_args!(",{value}"));
             }
             csv.push_str("\r\n");
         }
@@ -75,32 +221,14 @@ impl Heatmap<'_> {
     }
 }
 
-/// A context that looks like `ctx` and has no window.
-fn studio(ctx: &Context) -> Context {
-    let studio = Context::default();
-    let (definitions, discovered) = ctx.fonts(|fonts| {
-        (
-            fonts.definitions().clone(),
-            fonts.discovered_fonts().to_vec(),
-        )
-    });
-    studio.set_fonts(definitions);
-    for font in discovered {
-        studio.add_font(font);
-    }
-    studio.set_theme(ctx.theme());
-    studio.set_style_of(ctx.theme(), ctx.global_style());
-    studio
-}
-
-fn photo_input(size: Vec2) -> RawInput {
+fn photo_input(size: Vec2, pixels_per_point: f32) -> RawInput {
     let mut input = RawInput {
         screen_rect: Some(Rect::from_min_size(egui::Pos2::ZERO, size)),
         max_texture_side: Some(8192),
         ..RawInput::default()
     };
     let viewport = input.viewports.entry(ViewportId::ROOT).or_default();
-    viewport.native_pixels_per_point = Some(PIXELS_PER_POINT);
+    viewport.native_pixels_per_point = Some(pixels_per_point);
     input
 }
 
@@ -133,7 +261,17 @@ pub fn png(image: &ColorImage) -> Result<Vec<u8>, image::ImageError> {
 mod tests {
     use super::*;
     use crate::theme::VIRIDIS;
-    use crate::widgets::{Axis, Grid, Scale};
+
+    /// Runs `make` within a frame of a light window, where fonts exist.
+    fn within_a_frame<T>(make: impl Fn(&Context) -> T) -> T {
+        let ctx = Context::default();
+        theme::apply(&ctx);
+        ctx.set_theme(Theme::Light);
+        let mut made = None;
+        let mut output = ctx.run_ui(RawInput::default(), |ui| made = Some(make(ui.ctx())));
+        output.textures_delta.clear();
+        made.unwrap()
+    }
 
     #[test]
     fn csv_keeps_every_digit_and_quotes_labels() {
@@ -142,7 +280,7 @@ mod tests {
         let map = Heatmap::new("map", "Map", Grid::row_major(&values, 2, 2))
             .rows(Axis::new("channel").labels(&label))
             .cols(Axis::new("token"));
-        let csv = map.csv();
+        let csv = within_a_frame(|ctx| map.takeaway(ctx).csv());
         let lines: Vec<&str> = csv.lines().collect();
         assert_eq!(lines[0], "channel / token,0,1");
         assert_eq!(lines[2], "\"say \"\"x\"\"\",NaN,16777216");
@@ -156,18 +294,19 @@ mod tests {
     }
 
     #[test]
+    fn csv_names_columns_and_rows_as_the_axes_do() {
+        let map = Heatmap::new("map", "Map", Grid::col_major(&[1.0, 2.0, 3.0, 4.0], 2, 2))
+            .rows(Axis::new("slot").counted_from(7))
+            .cols(Axis::new("token").counted_from(64));
+        let csv = within_a_frame(|ctx| map.takeaway(ctx).csv());
+        assert_eq!(csv, "slot / token,64,65\r\n7,1,3\r\n8,2,4\r\n");
+    }
+
+    #[test]
     fn a_picture_shows_title_and_cells() {
-        let ctx = Context::default();
-        theme::apply(&ctx);
-        ctx.set_theme(egui::Theme::Light);
-        // A first pass, as the fonts of a context only exist within one.
-        let mut picture = ColorImage::default();
-        let mut output = ctx.run_ui(RawInput::default(), |ui| {
-            let map = Heatmap::new("map", "Retention", Grid::row_major(&[0.0, 1.0], 1, 2))
-                .scale(Scale::linear(0.0, 1.0));
-            picture = map.picture(ui.ctx());
-        });
-        output.textures_delta.clear();
+        let map = Heatmap::new("map", "Retention", Grid::row_major(&[0.0, 1.0], 1, 2))
+            .scale(Scale::linear(0.0, 1.0));
+        let picture = within_a_frame(|ctx| map.takeaway(ctx)).picture();
         assert_eq!(picture.size, [1800, 840]);
         let middle = picture.height() / 2;
         let count = |colour| {
@@ -181,6 +320,21 @@ mod tests {
             .filter(|at| picture[*at] == theme::LIGHT.text)
             .count();
         assert!(letters > 100, "the title is written: {letters}");
+    }
+
+    #[test]
+    fn a_large_map_is_painted_where_it_is_wanted_and_not_before() {
+        let values = vec![0.5; 512 * 1024];
+        let map = Heatmap::new("map", "Large", Grid::row_major(&values, 512, 1024));
+        let before = crate::widgets::heatmap::raster::painted_here();
+        let takeaway = within_a_frame(|ctx| map.takeaway(ctx));
+        assert_eq!(crate::widgets::heatmap::raster::painted_here(), before);
+        let [width, height] = std::thread::scope(|threads| {
+            let worker = threads.spawn(|| takeaway.clipboard_picture());
+            worker.join().unwrap().size
+        });
+        assert_eq!(crate::widgets::heatmap::raster::painted_here(), before);
+        assert!(width * height <= 1_600_000, "{width} × {height}");
     }
 
     #[test]

@@ -2,6 +2,16 @@
 
 use std::ops::Range;
 
+/// What stands for several cells that share a pixel.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Pooling {
+    /// The one of greatest magnitude, so that no spike is lost.
+    #[default]
+    Loudest,
+    /// Their mean, where neighbours differ by habit and a column should show its own level.
+    Mean,
+}
+
 /// A view of a slice as rows and columns, at any stride.
 ///
 /// A place that falls outside the slice reads as NaN.
@@ -82,8 +92,8 @@ impl<'a> Grid<'a> {
         self.values.get(index).copied().unwrap_or(f32::NAN)
     }
 
-    /// One value for each pair of bins, in rows: the one of greatest magnitude, or NaN if any is.
-    pub(super) fn pooled(&self, rows: Bins, cols: Bins) -> Vec<f32> {
+    /// One value for each pair of bins, in rows; NaN if any of them is.
+    pub(super) fn pooled(&self, rows: Bins, cols: Bins, pooling: Pooling) -> Vec<f32> {
         /// Columns visited together where they, not the rows, are contiguous in memory: what one
         /// of them brings into the cache is still there when its next row comes up.
         const BLOCK: usize = 16;
@@ -101,11 +111,31 @@ impl<'a> Grid<'a> {
                 let line = &mut pooled[rows.of(row) * cols.count..][..cols.count];
                 let start = row * self.row_stride + first * self.col_stride;
                 for (i, bin) in bins.iter().enumerate() {
-                    line[*bin] = louder(line[*bin], self.at(start + i * self.col_stride));
+                    let next = self.at(start + i * self.col_stride);
+                    line[*bin] = match pooling {
+                        Pooling::Loudest => louder(line[*bin], next),
+                        Pooling::Mean => line[*bin] + next,
+                    };
                 }
             }
         }
+        if pooling == Pooling::Mean {
+            self.divide(&mut pooled, rows, cols);
+        }
         pooled
+    }
+
+    /// Sums to means: by how many cells each pair of bins has.
+    fn divide(&self, sums: &mut [f32], rows: Bins, cols: Bins) {
+        if cols.count == 0 {
+            return;
+        }
+        for (row, line) in sums.chunks_exact_mut(cols.count).enumerate() {
+            let high = rows.cells(row, self.rows).len();
+            for (col, sum) in line.iter_mut().enumerate() {
+                *sum /= (high * cols.cells(col, self.cols).len()).max(1) as f32;
+            }
+        }
     }
 
     /// The cell whose value [`Self::pooled`] shows for a pair of bins.
@@ -221,13 +251,13 @@ mod tests {
         let down = Bins::covering(0.0, 50.0, 8);
         let across = Bins::covering(0.0, 70.0, 9);
         let by_row = Grid::row_major(&values, rows, cols);
-        let pooled = by_row.pooled(down, across);
+        let pooled = by_row.pooled(down, across, Pooling::Loudest);
         let slot = down.of(31) * across.count + across.of(44);
         assert_eq!(pooled[slot], -9.0);
         assert_eq!(pooled.iter().filter(|v| **v == -9.0).count(), 1);
 
         let by_col = Grid::col_major(&values, cols, rows);
-        let turned = by_col.pooled(across, down);
+        let turned = by_col.pooled(across, down, Pooling::Loudest);
         for r in 0..down.count {
             for c in 0..across.count {
                 assert_eq!(pooled[r * across.count + c], turned[c * down.count + r]);
@@ -243,7 +273,17 @@ mod tests {
         let values = [1.0, f32::NAN, 5.0, 2.0];
         let grid = Grid::row_major(&values, 1, 4);
         let one = Bins::covering(0.0, 1.0, 1);
-        assert!(grid.pooled(one, Bins::covering(0.0, 4.0, 1))[0].is_nan());
+        for pooling in [Pooling::Loudest, Pooling::Mean] {
+            assert!(grid.pooled(one, Bins::covering(0.0, 4.0, 1), pooling)[0].is_nan());
+        }
         assert_eq!(grid.loudest(0..1, 0..4), (0, 1));
+    }
+
+    #[test]
+    fn a_mean_counts_the_cells_there_are() {
+        let values = [1.0, 2.0, 6.0, 3.0, 4.0, 8.0];
+        let grid = Grid::row_major(&values, 2, 3);
+        let (down, across) = (Bins::covering(0.0, 2.0, 1), Bins::covering(0.0, 3.0, 2));
+        assert_eq!(grid.pooled(down, across, Pooling::Mean), [2.5, 7.0]);
     }
 }

@@ -12,13 +12,12 @@ mod view;
 use egui::accesskit::Role;
 use egui::containers::menu::MenuButton;
 use egui::{
-    AsIdSalt, Button, CursorIcon, EventFilter, Id, IdSalt, Key, PopupAnchor, Rect, Response, Sense,
-    Tooltip, Ui, UiBuilder, Vec2, WidgetInfo, vec2,
+    AsIdSalt, Button, CursorIcon, EventFilter, Id, IdSalt, Key, Popup, PopupAnchor, Rect, Response,
+    RichText, Sense, Tooltip, Ui, UiBuilder, Vec2, WidgetInfo, vec2,
 };
 
-pub use export::png;
-
-pub use grid::Grid;
+pub use export::{Takeaway, png};
+pub use grid::{Grid, Pooling};
 
 use super::colormap::{Colormap, Scale, ScaleKind, number};
 use crate::theme;
@@ -67,11 +66,11 @@ impl<'a> Axis<'a> {
 /// What the user asked of a heatmap that only its caller can do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HeatmapAction {
-    /// Put [`Heatmap::picture`] on the clipboard.
+    /// Put [`Takeaway::clipboard_picture`] on the clipboard.
     CopyPicture,
-    /// Write [`Heatmap::picture`] to a file.
+    /// Write [`Takeaway::picture`] to a file.
     SavePicture,
-    /// Write [`Heatmap::csv`] to a file.
+    /// Write [`Takeaway::csv`] to a file.
     SaveCsv,
 }
 
@@ -102,6 +101,8 @@ pub struct Heatmap<'a> {
     scale: Option<Scale>,
     scale_kind: ScaleKind,
     colormap: Colormap,
+    pooling: Pooling,
+    gaps: bool,
     selected_row: Option<usize>,
     selected_col: Option<usize>,
     hover: Option<&'a dyn Fn(usize, usize, f32) -> String>,
@@ -126,6 +127,8 @@ impl<'a> Heatmap<'a> {
             scale: None,
             scale_kind: ScaleKind::Linear,
             colormap: Colormap::default(),
+            pooling: Pooling::default(),
+            gaps: false,
             selected_row: None,
             selected_col: None,
             hover: None,
@@ -176,6 +179,18 @@ impl<'a> Heatmap<'a> {
     /// The colours. Viridis unless set.
     pub fn colormap(mut self, colormap: Colormap) -> Self {
         self.colormap = colormap;
+        self
+    }
+
+    /// What stands for cells that share a pixel. The loudest of them unless set.
+    pub fn pooling(mut self, pooling: Pooling) -> Self {
+        self.pooling = pooling;
+        self
+    }
+
+    /// Take NaN for a place without a value, such as what a token cannot see, and not for a value that went wrong.
+    pub fn gaps(mut self) -> Self {
+        self.gaps = true;
         self
     }
 
@@ -240,8 +255,10 @@ impl<'a> Heatmap<'a> {
             cols: shown(view.cols, self.grid.cols()),
         };
         let bins = texture::bins(ui, &projection);
+        // A menu over the map is what the pointer is busy with.
         let hovered = response
             .hover_pos()
+            .filter(|_| !Popup::is_any_open(ui.ctx()))
             .and_then(|pos| self.cell_shown(&projection, bins, pos));
         let clicked = response
             .interact_pointer_pos()
@@ -391,7 +408,11 @@ impl<'a> Heatmap<'a> {
         zoomed: bool,
     ) -> Option<Choice> {
         let mut chosen = None;
-        response.context_menu(|ui| chosen = Choice::menu(ui, zoomed));
+        let hints = || Hints {
+            zoomed,
+            wheel: self.scroll_zooms,
+        };
+        response.context_menu(|ui| chosen = Choice::menu(ui, hints()));
         if let Some(title) = title.filter(|_| self.on_screen) {
             let place = paint::menu_place(title);
             let mut corner = ui.new_child(UiBuilder::new().id_salt(response.id).max_rect(place));
@@ -400,7 +421,7 @@ impl<'a> Heatmap<'a> {
                 .frame_when_inactive(false)
                 .min_size(place.size());
             let (button, _) = MenuButton::from_button(dots).ui(&mut corner, |ui| {
-                chosen = chosen.or(Choice::menu(ui, zoomed));
+                chosen = chosen.or(Choice::menu(ui, hints()));
             });
             paint::dots(&corner, &button);
             button.accessible_name(format!("Menu of {}", self.title));
@@ -408,7 +429,7 @@ impl<'a> Heatmap<'a> {
         chosen
     }
 
-    /// The cell whose value is seen at `pos`; where several share a pixel, the loudest of them.
+    /// The cell at `pos`; where several share a pixel and the loudest stands for them, that one.
     fn cell_shown(
         &self,
         projection: &Projection,
@@ -417,6 +438,9 @@ impl<'a> Heatmap<'a> {
     ) -> Option<(usize, usize)> {
         let grid = &self.grid;
         let (row, col) = projection.cell(pos, grid.rows(), grid.cols())?;
+        if self.pooling == Pooling::Mean {
+            return Some((row, col));
+        }
         let share = |bins: Bins, cell, len| bins.cells(bins.of(cell), len);
         Some(grid.loudest(share(rows, row, grid.rows()), share(cols, col, grid.cols())))
     }
@@ -463,6 +487,24 @@ impl<'a> Heatmap<'a> {
     }
 }
 
+/// What the menu says of moving about.
+#[derive(Clone, Copy)]
+struct Hints {
+    zoomed: bool,
+    /// Whether the wheel alone zooms.
+    wheel: bool,
+}
+
+impl Hints {
+    fn text(self) -> &'static str {
+        if self.wheel {
+            "Wheel, pinch, + and \u{2212}: zoom\nShift: columns alone · Alt: rows alone\nDrag, arrows: move"
+        } else {
+            "Ctrl + wheel, pinch, + and \u{2212}: zoom\nDrag, arrows: move\nDouble click, 0: everything"
+        }
+    }
+}
+
 /// An entry of the menu.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Choice {
@@ -471,7 +513,7 @@ enum Choice {
 }
 
 impl Choice {
-    fn menu(ui: &mut Ui, zoomed: bool) -> Option<Self> {
+    fn menu(ui: &mut Ui, hints: Hints) -> Option<Self> {
         let takings = [
             ("Copy picture", HeatmapAction::CopyPicture),
             ("Save picture…", HeatmapAction::SavePicture),
@@ -484,9 +526,12 @@ impl Choice {
             }
         }
         ui.separator();
-        if ui.add_enabled(zoomed, Button::new("Reset zoom")).clicked() {
+        let reset = Button::new("Reset zoom");
+        if ui.add_enabled(hints.zoomed, reset).clicked() {
             chosen = Some(Self::ResetZoom);
         }
+        let weak = theme::palette(ui.visuals()).weak_text;
+        ui.label(RichText::new(hints.text()).small().color(weak));
         if chosen.is_some() {
             ui.close();
         }

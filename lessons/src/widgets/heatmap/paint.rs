@@ -11,7 +11,7 @@ use egui::{
 };
 
 use super::Heatmap;
-use super::grid::Bins;
+use super::grid::{Bins, Pooling};
 use super::layout::{Layout, Wants};
 use super::view::{Part, Projection};
 use crate::theme::{self, Palette};
@@ -273,7 +273,11 @@ impl Canvas<'_> {
 
         let (rows, cols) = self.bins;
         if rows.size > 1 || cols.size > 1 {
-            let note = format!("1 px = loudest of {} × {} cells", rows.size, cols.size);
+            let kind = match self.map.pooling {
+                Pooling::Loudest => "loudest",
+                Pooling::Mean => "mean",
+            };
+            let note = format!("1 px = {kind} of {} × {} cells", rows.size, cols.size);
             let galley = line(painter, note, font, self.palette.weak_text, f32::INFINITY);
             if galley.size().x <= room {
                 let corner = pos2(title.right() - MENU - 8.0, y);

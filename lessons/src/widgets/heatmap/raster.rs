@@ -19,8 +19,21 @@ pub(super) struct Raster {
     pixels_per_point: f32,
 }
 
+#[cfg(test)]
+thread_local! {
+    static PAINTED: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
+}
+
+/// How many pictures this thread has begun.
+#[cfg(test)]
+pub(super) fn painted_here() -> usize {
+    PAINTED.get()
+}
+
 impl Raster {
     pub fn new(size: [usize; 2], background: Color32, pixels_per_point: f32) -> Self {
+        #[cfg(test)]
+        PAINTED.set(PAINTED.get() + 1);
         Self {
             textures: HashMap::new(),
             image: ColorImage::filled(size, background),

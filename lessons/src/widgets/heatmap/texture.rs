@@ -6,7 +6,7 @@ use egui::cache::FramePublisher;
 use egui::{Color32, ColorImage, Context, Id, TextureHandle, TextureOptions, Ui};
 
 use super::Heatmap;
-use super::grid::Bins;
+use super::grid::{Bins, Pooling};
 use super::view::Projection;
 use crate::theme::{self, Palette};
 use crate::widgets::colormap::{Colormap, Scale, ScaleKind};
@@ -33,6 +33,8 @@ struct Key {
     ends: [u32; 2],
     kind: ScaleKind,
     colormap: Colormap,
+    pooling: Pooling,
+    gaps: bool,
     dark: bool,
 }
 
@@ -52,6 +54,8 @@ pub(super) fn cached(
         ends: [scale.lo.to_bits(), scale.hi.to_bits()],
         kind: scale.kind,
         colormap: map.colormap,
+        pooling: map.pooling,
+        gaps: map.gaps,
         dark: ui.visuals().dark_mode,
     };
     remembered(ui.ctx(), key, || {
@@ -92,9 +96,15 @@ pub(super) fn image(
     let placer = scale.placer();
     let pixels: Vec<Color32> = map
         .grid
-        .pooled(rows, cols)
+        .pooled(rows, cols, map.pooling)
         .into_iter()
-        .map(|value| shades.pick(placer.place(value)))
+        .map(|value| {
+            if map.gaps && value.is_nan() {
+                palette.control
+            } else {
+                shades.pick(placer.place(value))
+            }
+        })
         .collect();
     ColorImage::new([cols.count, rows.count], pixels)
 }
@@ -115,6 +125,8 @@ mod tests {
         assert_eq!(image.pixels[0], theme::VIRIDIS[0]);
         assert_eq!(image.pixels[1], theme::VIRIDIS[15]);
         assert_eq!(image.pixels[2], LIGHT.missing);
+        let gap = super::image(&map.gaps(), &scale, bins, &LIGHT);
+        assert_eq!(gap.pixels[2], LIGHT.control);
     }
 
     #[test]
