@@ -149,6 +149,74 @@ fn the_state_shown_is_the_state_that_was() {
     }
 }
 
+/// What is recorded of the other families, against the states a session has and the formulas of the readings.
+#[test]
+fn states_and_readings_of_every_family() {
+    let mut models = crate::compare::quartet();
+    models.push(crate::support::load("mamba2-groups"));
+    models.push(crate::support::load("jamba-tiny"));
+    for model in models {
+        let vocab = model.config.vocab_size as u32;
+        let prompt: Arc<[u32]> = (0..90u32).map(|i| (i * i * 5 + i) % vocab).collect();
+        let mut session = backend().open(&model).unwrap();
+        session.prefill(&prompt, &mut ()).unwrap();
+        let state = session.state();
+        for layer in 0..model.config.n_layers() {
+            let watched = watch_once(&WatchJob {
+                model: ModelRef(Arc::clone(&model)),
+                backend: "fast".to_owned(),
+                prompt: Arc::clone(&prompt),
+                write: 0,
+                sampling: Sampling::default(),
+                layer,
+                token: None,
+                window: 1024,
+            });
+            assert_eq!(watched.state_bytes, session.state_bytes());
+            let record = &watched.records[89].layers[layer];
+            let Some(wanted) = state.layers[layer].recurrent() else {
+                assert!(watched.focus.is_none() && watched.slot_norms.is_empty());
+                let attention = record.attention().unwrap();
+                let heads = model.config.blocks[layer].mixer.attention().unwrap().heads;
+                assert_eq!((attention.first, attention.weights.len()), (0, heads * 90));
+                for head in attention.weights.chunks(90) {
+                    assert!((head.iter().sum::<f32>() - 1.0).abs() < 1e-4);
+                }
+                continue;
+            };
+            let dims = model.config.blocks[layer].mixer.recurrent().unwrap();
+            let h_nd = watched.focus.unwrap().h_nd;
+            for ((d, n), wanted) in wanted.ssm_dn.indexed_iter() {
+                let found = h_nd[n * dims.d_inner + d];
+                assert!(
+                    (found - wanted).abs() <= 2e-4 * wanted.abs().max(1.0),
+                    "{} {layer}: {found} {wanted}",
+                    model.name
+                );
+            }
+            let scan = record.scan().unwrap();
+            let (per_delta, per_group) =
+                (dims.d_inner / dims.delta_width, dims.d_inner / dims.groups);
+            let squares: f64 = (0..dims.d_inner)
+                .flat_map(|d| (0..dims.d_state).map(move |n| (d, n)))
+                .map(|(d, n)| {
+                    let b = scan.b[d / per_group * dims.d_state + n];
+                    f64::from(scan.delta[d / per_delta] * b * scan.u_d[d]).powi(2)
+                })
+                .sum();
+            assert!(
+                (f64::from(scan.reading.write) - squares.sqrt()).abs() <= 1e-4 * squares.sqrt()
+            );
+            let a = model.layers[layer].mixer.decay().unwrap();
+            let decays = a
+                .indexed_iter()
+                .map(|((_, w), a)| f64::from(scan.delta[w] * a).exp());
+            let mean = decays.sum::<f64>() / a.len() as f64;
+            assert!((f64::from(scan.reading.retention) - mean).abs() <= 1e-5);
+        }
+    }
+}
+
 #[test]
 fn readings_and_surprise_are_what_their_formulas_say() {
     let model = embedded();

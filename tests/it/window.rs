@@ -317,6 +317,29 @@ fn pictures_of_the_scope_page() {
 }
 
 #[test]
+fn pictures_of_other_families() {
+    let mut results = egui_kittest::SnapshotResults::new();
+    for (model, layer, theme, name) in [
+        ("novel-mamba2-3m", 2, Theme::Light, "scope-mamba2"),
+        ("novel-jamba-4m", 4, Theme::Dark, "scope-jamba-attention"),
+    ] {
+        let mut start = settings();
+        start.scope.layer = layer;
+        let mut scope = open(start, theme, [1280.0, 800.0]);
+        scope.get_by_label("Open").click();
+        scope.run_ok();
+        scope.get_by_label(model).click();
+        wait_for(&mut scope, model, |scope| {
+            scope.query_by_label(model).is_some()
+        });
+        settle(&mut scope);
+        scope.get_by_label("Run").click();
+        settle(&mut scope);
+        results.add(scope.try_snapshot_options(name, &options()));
+    }
+}
+
+#[test]
 fn another_model_takes_the_place_of_the_one_before() {
     for (before, after) in [
         (None, Some("mamba1-tiny")),

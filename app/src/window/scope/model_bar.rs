@@ -31,9 +31,15 @@ impl ScopePage {
             }
             if let Some(watched) = &self.watched {
                 ui.label(RichText::new("·").color(palette(ui).weak_text));
-                ui.label(format!("state {}", bytes_text(watched.state_bytes.total() as u64))).on_hover_text(
-                    "Bytes of the buffers that hold the recurrent state of this text, all layers together. They do not grow with the text.",
-                );
+                let bytes = watched.state_bytes;
+                ui.label(format!("state {}", bytes_text(bytes.total() as u64)))
+                    .on_hover_text(format!(
+                        "Bytes of the buffers that hold what the model remembers of this text, all layers together: {} of hidden states \
+                         and {} of convolution windows, which do not grow, and {} of keys and values, which grow with every token.",
+                        bytes_text(bytes.ssm as u64),
+                        bytes_text(bytes.conv as u64),
+                        bytes_text(bytes.kv as u64),
+                    ));
             }
             if ui.button("Model card").clicked() {
                 around.requests.push(Request::ShowCard);

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use egui::{RichText, ScrollArea, Ui, UiBuilder, Vec2, vec2};
+use egui::{ScrollArea, Ui, UiBuilder, Vec2, vec2};
 use mambascope_core::job::{Job, ModelRef};
 use mambascope_core::model::Model;
 use mambascope_core::trace_file::TraceJob;
@@ -16,7 +16,7 @@ use super::pictures::Texts;
 use super::{Around, ScopePage, Stop};
 use crate::window::board::Board;
 use crate::window::take_home::take_home;
-use crate::window::{ChannelOrder, DeltaView, Reading, Request, ScopeSettings, palette};
+use crate::window::{ChannelOrder, DeltaView, Reading, Request, ScopeSettings};
 
 /// The smallest panel worth looking at.
 const LEAST_PANEL: Vec2 = vec2(330.0, 168.0);
@@ -59,7 +59,13 @@ impl ScopePage {
                 ui.available_width() - ui.spacing().scroll.bar_width,
                 ui.available_height(),
             );
-            let board = Board::new(room, Panel::ALL.len(), LEAST_PANEL);
+            let mixer = &model.config.blocks[watched.layer].mixer;
+            let panels = if mixer.attention().is_some() {
+                Panel::OF_ATTENTION.as_slice()
+            } else {
+                Panel::ALL.as_slice()
+            };
+            let board = Board::new(room, panels.len(), LEAST_PANEL);
             let scene = Scene {
                 watched: &watched,
                 model,
@@ -67,7 +73,7 @@ impl ScopePage {
                 height: board.panel.y,
             };
             let (_, area) = ui.allocate_space(vec2(room.x, board.height()));
-            for (nth, panel) in Panel::ALL.into_iter().enumerate() {
+            for (nth, &panel) in panels.iter().enumerate() {
                 let place = UiBuilder::new()
                     .id_salt(nth)
                     .max_rect(board.place(nth, area.min));
@@ -229,26 +235,8 @@ impl ScopePage {
             Panel::State => self.attention_of_token(ui, scene, around),
             Panel::Delta => self.attention_map(ui, scene, around),
             Panel::Surprise => self.surprise(ui, scene),
-            Panel::Norms => absent(
-                ui,
-                "State norm of each slot",
-                "keeps no state: its keys and values are all there is",
-            ),
-            Panel::B => absent(
-                ui,
-                "B, how tokens write",
-                "writes every token whole, into a cache that grows",
-            ),
-            Panel::C => absent(
-                ui,
-                "C, how tokens read",
-                "reads by its queries, shown as attention",
-            ),
-            Panel::HalfLife => absent(
-                ui,
-                "Half-life",
-                "forgets nothing: a key is as near as it was written",
-            ),
+            // Not among the panels of such a layer.
+            Panel::Norms | Panel::B | Panel::C | Panel::HalfLife => {}
         }
     }
 
@@ -497,6 +485,8 @@ enum Panel {
 }
 
 impl Panel {
+    /// Of a layer of attention, which has no Δ and no hidden state: its heads take the places of both.
+    const OF_ATTENTION: [Panel; 4] = [Panel::Overview, Panel::State, Panel::Delta, Panel::Surprise];
     /// In reading order.
     const ALL: [Panel; 8] = [
         Panel::Overview,
@@ -517,14 +507,6 @@ fn slot_name(row: usize, slots: usize, rows: usize) -> String {
     } else {
         format!("slot {row}")
     }
-}
-
-/// In place of a picture that a layer of attention does not have.
-fn absent(ui: &mut Ui, title: &str, because: &str) {
-    ui.label(title);
-    ui.add_space(8.0);
-    let text = format!("This layer mixes tokens by attention and {because}.");
-    ui.label(RichText::new(text).color(palette(ui).weak_text));
 }
 
 /// What of the text to save, and how much memory that may take.
