@@ -106,10 +106,8 @@ impl Lane {
     /// Whether the buffers hold after every token exactly what the sizes of the model say.
     pub fn ledger_agrees(&self) -> bool {
         let config = &self.model.config;
-        let points = self.points.iter().enumerate();
-        points
-            .map(|(i, point)| point.state == StateBytes::formula(config, i + 1))
-            .all(|agrees| agrees)
+        let mut points = self.points.iter().enumerate();
+        points.all(|(i, point)| point.state == StateBytes::formula(config, i + 1))
     }
 
     /// Mean time of the last `count` tokens.

@@ -217,7 +217,7 @@ fn token(tokenizer: &Tokenizer, bytes: &[u8]) -> Option<u32> {
 
 /// A number below `end`, each equally likely to within 2⁻³².
 fn below(end: usize, rng: &mut ChaCha8Rng) -> usize {
-    (u64::from(rng.next_u32()) * end as u64 >> 32) as usize
+    ((u64::from(rng.next_u32()) * end as u64) >> 32) as usize
 }
 
 /// Fisher and Yates.

@@ -20,13 +20,14 @@ const LOGITS: Tolerance = Tolerance::Absolute(2e-4);
 const LAYERS: Tolerance = Tolerance::OfLargest(1e-4);
 
 /// One of every family, and two with sizes that nothing divides.
-const FIXTURES: [&str; 6] = [
+const FIXTURES: [&str; 7] = [
     "mamba1-tiny",
     "mamba1-odd",
     "mamba2-tiny",
     "mamba2-groups",
     "falcon-mamba-tiny",
     "jamba-tiny",
+    "llama-tiny",
 ];
 
 fn ids(row: &ArrayD<f64>) -> Vec<u32> {
@@ -55,7 +56,7 @@ impl Case {
         }
         assert_eq!(
             cases.len(),
-            10,
+            12,
             "two texts of the tiny ones, one of the odd ones"
         );
         cases
@@ -165,7 +166,7 @@ impl Case {
 }
 
 /// The stages of a block there are numbers of, where the fixture and the layer have them.
-const STAGES: [Probe; 9] = [
+const STAGES: [Probe; 10] = [
     Probe::Delta,
     Probe::B,
     Probe::C,
@@ -174,6 +175,7 @@ const STAGES: [Probe; 9] = [
     Probe::ScanOut,
     Probe::GatedOut,
     Probe::MixerOutput,
+    Probe::Attention,
     Probe::RouterLogits,
 ];
 
@@ -285,7 +287,7 @@ fn passes_after(name: &str, change: impl Fn(&mut Model)) -> bool {
 fn mamba2(model: &mut Model) -> impl Iterator<Item = (&mut Mamba2Dims, &mut Mamba2Mixer)> {
     let blocks = model.config.blocks.iter_mut().zip(&mut model.layers);
     blocks.filter_map(|(dims, layer)| match (&mut dims.mixer, &mut layer.mixer) {
-        (MixerDims::Mamba2(dims), Mixer::Mamba2(weights)) => Some((dims, weights)),
+        (MixerDims::Mamba2(dims), Mixer::Mamba2(weights)) => Some((dims, &mut **weights)),
         _ => None,
     })
 }
@@ -293,7 +295,7 @@ fn mamba2(model: &mut Model) -> impl Iterator<Item = (&mut Mamba2Dims, &mut Mamb
 fn mamba(model: &mut Model) -> impl Iterator<Item = (&mut MambaDims, &mut MambaMixer)> {
     let blocks = model.config.blocks.iter_mut().zip(&mut model.layers);
     blocks.filter_map(|(dims, layer)| match (&mut dims.mixer, &mut layer.mixer) {
-        (MixerDims::Mamba(dims), Mixer::Mamba(weights)) => Some((dims, weights)),
+        (MixerDims::Mamba(dims), Mixer::Mamba(weights)) => Some((dims, &mut **weights)),
         _ => None,
     })
 }
@@ -429,6 +431,29 @@ fn the_gate_sees_mistakes_in_experts_and_attention() {
     assert!(
         !passes_after("jamba-tiny", rotated),
         "positions where Jamba has none"
+    );
+    let unrotated = |model: &mut Model| {
+        for block in &mut model.config.blocks {
+            if let MixerDims::Attention(dims) = &mut block.mixer {
+                dims.rope_theta = None;
+            }
+        }
+    };
+    assert!(!passes_after("llama-tiny", unrotated), "no positions");
+    // With as many groups of queries, but in turns: head q reads q mod groups instead of q / (heads / groups).
+    let tiled = |model: &mut Model| {
+        for layer in &mut model.layers {
+            if let Mixer::Attention(weights) = &mut layer.mixer {
+                let width = weights.q_proj.shape()[1];
+                let heads: Vec<&[f32]> = weights.q_proj.as_f32().chunks(16 * width).collect();
+                let order = [0, 2, 1, 3].map(|head| heads[head]).concat();
+                weights.q_proj = Tensor::from_f32(weights.q_proj.shape().to_vec(), &order).unwrap();
+            }
+        }
+    };
+    assert!(
+        !passes_after("llama-tiny", tiled),
+        "queries in another order"
     );
 }
 

@@ -78,6 +78,7 @@ fn families() -> Vec<Arc<Model>> {
         "mamba2-groups",
         "falcon-mamba-tiny",
         "jamba-tiny",
+        "llama-tiny",
     ];
     let mut models: Vec<_> = fixtures.map(load).into();
     models.extend(crate::compare::quartet().into_iter().skip(1));

@@ -82,7 +82,7 @@ pub enum LoadError {
         /// The file.
         file: String,
         /// What is wrong with it.
-        source: TorchError,
+        source: Box<TorchError>,
     },
     /// A file far larger than its kind.
     #[error("{} has {found} bytes, wanted at most {limit}. Is it really what its name says?", .path.display())]

@@ -160,7 +160,7 @@ fn read_torch(bytes: Bytes, file: &str) -> Result<BTreeMap<String, Stored>, Load
     let entries = torch_zip::read(bytes.as_slice());
     let entries = entries.map_err(|source| LoadError::Torch {
         file: file.into(),
-        source,
+        source: Box::new(source),
     })?;
     let stored = entries.into_iter().map(|entry| {
         let (bytes, range) = match entry.place {

@@ -73,11 +73,11 @@ pub struct Layer {
 #[derive(Debug)]
 pub enum Mixer {
     /// Mamba-1, FalconMamba, and the Mamba layers of Jamba.
-    Mamba(MambaMixer),
+    Mamba(Box<MambaMixer>),
     /// Mamba-2.
-    Mamba2(Mamba2Mixer),
+    Mamba2(Box<Mamba2Mixer>),
     /// Softmax attention.
-    Attention(AttentionMixer),
+    Attention(Box<AttentionMixer>),
 }
 
 /// Weights of a Mamba-1 mixer. Linear weights are stored `[out, in]`.
@@ -179,7 +179,7 @@ pub struct FeedForwardPart {
 #[derive(Debug)]
 pub enum FeedForward {
     /// Every token goes through it.
-    Dense(Mlp),
+    Dense(Box<Mlp>),
     /// Every token goes through a few.
     Experts {
         /// `[x, e]`, a row an expert.

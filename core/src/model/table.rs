@@ -474,9 +474,11 @@ fn llama_layer(
 
 fn mixer(e: usize, dims: &MixerDims, name: &str, from: &mut LayerShelf<'_>) -> Result<Mixer, Stop> {
     Ok(match dims {
-        MixerDims::Mamba(dims) => Mixer::Mamba(mamba_mixer(e, dims, name, from)?),
-        MixerDims::Mamba2(dims) => Mixer::Mamba2(mamba2_mixer(e, dims, name, from)?),
-        MixerDims::Attention(dims) => Mixer::Attention(attention_mixer(e, dims, name, from)?),
+        MixerDims::Mamba(dims) => Mixer::Mamba(Box::new(mamba_mixer(e, dims, name, from)?)),
+        MixerDims::Mamba2(dims) => Mixer::Mamba2(Box::new(mamba2_mixer(e, dims, name, from)?)),
+        MixerDims::Attention(dims) => {
+            Mixer::Attention(Box::new(attention_mixer(e, dims, name, from)?))
+        }
     })
 }
 
@@ -575,7 +577,7 @@ fn feed_forward(
     let norm = from.take(norm, &[e])?;
     let network = match dims {
         FeedForwardDims::Dense { width, bias } => {
-            FeedForward::Dense(from.mlp(name, e, width, bias)?)
+            FeedForward::Dense(Box::new(from.mlp(name, e, width, bias)?))
         }
         FeedForwardDims::Experts { width, count, .. } => from.experts(name, e, width, count)?,
     };

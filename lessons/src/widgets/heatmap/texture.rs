@@ -120,12 +120,13 @@ mod tests {
         let values = [0.0, 1.0, f32::NAN, 0.5];
         let map = Heatmap::new("map", "Map", Grid::row_major(&values, 2, 2));
         let all = Bins::covering(0.0, 2.0, 100);
-        let image = image(&map, &Scale::linear(0.0, 1.0), (all, all), &LIGHT);
+        let scale = Scale::linear(0.0, 1.0);
+        let image = image(&map, &scale, (all, all), &LIGHT);
         assert_eq!(image.size, [2, 2]);
         assert_eq!(image.pixels[0], theme::VIRIDIS[0]);
         assert_eq!(image.pixels[1], theme::VIRIDIS[15]);
         assert_eq!(image.pixels[2], LIGHT.missing);
-        let gap = super::image(&map.gaps(), &scale, bins, &LIGHT);
+        let gap = super::image(&map.gaps(), &scale, (all, all), &LIGHT);
         assert_eq!(gap.pixels[2], LIGHT.control);
     }
 
