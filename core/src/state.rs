@@ -39,6 +39,9 @@ pub struct State {
     pub position: usize,
     /// One a block.
     pub layers: Vec<LayerState>,
+    /// Scores of the token to come, `[v]`; none before the first token. They are of the state as it was: whoever edits the layers
+    /// clears them.
+    pub logits_v: Option<Vec<f32>>,
 }
 
 /// Bytes of a state, by what they are for.
@@ -186,6 +189,7 @@ impl State {
             layers: layers
                 .map(|block| LayerState::zeros(&block.mixer))
                 .collect(),
+            logits_v: None,
         }
     }
 
@@ -204,6 +208,12 @@ impl State {
         if self.layers.len() != config.n_layers() {
             let what = "number of layers".into();
             return Err(StateError::new(what, config.n_layers(), self.layers.len()));
+        }
+        if let Some(logits_v) = &self.logits_v
+            && logits_v.len() != config.vocab_size
+        {
+            let what = "number of scores".into();
+            return Err(StateError::new(what, config.vocab_size, logits_v.len()));
         }
         for (i, (layer, block)) in self.layers.iter().zip(&config.blocks).enumerate() {
             let wanted = match (block.mixer.recurrent(), block.mixer.attention(), layer) {
@@ -238,7 +248,7 @@ impl State {
         Ok(())
     }
 
-    /// The largest absolute difference of any entry; NaN when either holds one.
+    /// The largest absolute difference of any entry of the layers; NaN when either holds one.
     ///
     /// # Errors
     /// When the two have different sizes.

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use mambascope_core::backend::{Backend, NaiveBackend, Precision, prefill_in_chunks};
 use mambascope_core::generate::{Sampling, generate};
 use mambascope_core::model::{
-    FeedForward, FeedForwardDims, InnerNorm, Mamba2Dims, Mamba2Mixer, MambaDims, MambaMixer, Mixer,
-    MixerDims, Model,
+    FeedForwardDims, InnerNorm, Mamba2Dims, Mamba2Mixer, MambaDims, MambaMixer, Mixer, MixerDims,
+    Model,
 };
 use mambascope_core::state::LayerState;
 use mambascope_core::tensor::Tensor;
@@ -345,9 +345,6 @@ fn the_gate_sees_mistakes_in_mamba_2() {
         }
     };
     assert!(!passes_after("mamba2-groups", tile), "groups tiled");
-    // One norm over the whole width is what transformers 4 did: the same for one group alone.
-    let whole = |model: &mut Model| mamba2(model).for_each(|(dims, _)| assert!(dims.groups > 0));
-    assert!(passes_after("mamba2-tiny", whole));
     let limit = |model: &mut Model| mamba2(model).for_each(|(dims, _)| dims.dt_limit = (0.05, 0.5));
     assert!(
         !passes_after("mamba2-tiny", limit),
@@ -404,23 +401,6 @@ fn the_gate_sees_mistakes_in_experts_and_attention() {
     };
     assert!(passes_after("jamba-tiny", top(2)));
     assert!(!passes_after("jamba-tiny", top(1)), "one expert for two");
-    // Scaling one expert's output is what renormalised weights would do to all.
-    let renormalised = |model: &mut Model| {
-        for layer in &mut model.layers {
-            if let Some(FeedForward::Experts { experts, .. }) =
-                layer.feed_forward.as_mut().map(|part| &mut part.network)
-            {
-                for expert in experts {
-                    let scaled: Vec<f32> = expert.down.as_f32().iter().map(|x| x * 1.3).collect();
-                    expert.down = Tensor::from_f32(expert.down.shape().to_vec(), &scaled).unwrap();
-                }
-            }
-        }
-    };
-    assert!(
-        !passes_after("jamba-tiny", renormalised),
-        "weights that sum to one"
-    );
     let rotated = |model: &mut Model| {
         for block in &mut model.config.blocks {
             if let MixerDims::Attention(dims) = &mut block.mixer {

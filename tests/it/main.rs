@@ -25,6 +25,7 @@ mod state;
 mod support;
 mod tiny;
 mod tokenizer;
+mod traps;
 mod watch;
 mod weights;
 mod window;

@@ -252,9 +252,10 @@ fn restored_sessions(model: &Arc<Model>, ids: &[u32]) {
         let mut second = backend.open(model).unwrap();
         second.prefill(after, &mut ()).unwrap();
         second.set_state(&snapshot).unwrap();
-        assert!(
-            second.logits().iter().all(|&x| x == 0.0),
-            "scores of another text"
+        assert_eq!(
+            second.logits(),
+            first.logits(),
+            "the scores are those of the snapshot"
         );
         for &id in after {
             first.step(id, &mut ()).unwrap();
@@ -300,6 +301,16 @@ fn a_state_can_be_edited_compared_and_refused() {
         let mut broken = kept.clone();
         broken.layers[0].recurrent_mut().unwrap().conv_dk[[3, 1]] = f32::NAN;
         assert!(kept.max_difference(&broken).unwrap().is_nan());
+        let mut blind = kept.clone();
+        blind.logits_v = None;
+        session.set_state(&blind).unwrap();
+        assert!(session.logits().iter().all(|&x| x == 0.0));
+        blind.logits_v = Some(vec![0.0; 3]);
+        let error = session.set_state(&blind).unwrap_err().to_string();
+        assert!(
+            error.contains("number of scores: wanted 2048, found 3"),
+            "{error}"
+        );
         let other = State::zeros(&load("mamba1-tiny").config);
         assert!(kept.max_difference(&other).is_err());
         let error = session.set_state(&other).unwrap_err().to_string();

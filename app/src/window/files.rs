@@ -79,7 +79,7 @@ impl AskPath {
             ui.heading(self.title);
             ui.add_space(4.0);
             if matches!(self.browse, Browse::Folder) {
-                ui.label("A folder in Hugging Face format: config.json, model.safetensors and, if there is one, tokenizer.json.");
+                ui.label("A folder with a config.json, a model.safetensors or pytorch_model.bin, and a tokenizer.json if there is one.");
             }
             asked = self.fields(ui);
         });

@@ -75,7 +75,7 @@ pub trait Session: Send {
     /// As [`Session::prefill`].
     fn step(&mut self, id: u32, tap: &mut dyn Tap) -> Result<(), BackendError>;
 
-    /// Scores after the last token read, `[v]`; zeros before the first, and after a state was set.
+    /// Scores after the last token read, `[v]`; zeros before the first, and after a state without scores was set.
     fn logits(&self) -> &[f32];
 
     /// The model it runs.
@@ -87,7 +87,7 @@ pub trait Session: Send {
     /// Bytes in use in the buffers that hold the state.
     fn state_bytes(&self) -> StateBytes;
 
-    /// Continues from a snapshot. It holds no scores: there are none until the next token is read.
+    /// Continues from a snapshot, its scores included.
     ///
     /// # Errors
     /// When the state has another model's sizes.

@@ -66,3 +66,26 @@ pub fn silu<T: Real>(x: T) -> T {
 pub fn softplus<T: Real>(x: T) -> T {
     if x > T::of(20.0) { x } else { x.exp().ln_1p() }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// ln(exp(x) + 1), as some kernels write it, is 0 below −16.6 in single precision and infinite above 88.
+    #[test]
+    fn softplus_keeps_its_digits_at_both_ends() {
+        for x in [-80.0f32, -30.0, -17.0, -1.0, 0.0, 1.0, 19.9, 20.1, 100.0] {
+            let wanted = f64::from(x).max(0.0) + (-f64::from(x).abs()).exp().ln_1p();
+            let found = f64::from(softplus(x));
+            assert!(
+                (found - wanted).abs() <= 2e-7 * wanted,
+                "{x}: {found} {wanted}"
+            );
+        }
+        assert_eq!(
+            (-17f32).exp() + 1.0,
+            1.0,
+            "the other way has nothing left there"
+        );
+    }
+}

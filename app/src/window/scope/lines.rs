@@ -46,6 +46,7 @@ impl ScopePage {
 
     pub(super) fn half_life(&mut self, ui: &mut Ui, scene: &Scene<'_>) {
         let layer = scene.watched.layer;
+        let of_heads = self.pictures.delta_of == "head";
         let token = named(&self.pictures.texts, scene.focus);
         let Some(histogram) = self
             .pictures
@@ -54,17 +55,22 @@ impl ScopePage {
             return;
         };
         let title = format!("Half-life, layer {layer}, token {token}");
+        // In Mamba-2 all slots and channels of a head forget at one pace.
+        let counted = match of_heads {
+            true => "heads",
+            false => "channel–slot pairs",
+        };
         let colours = palette(ui);
         let bar = |&(log, count): &(f64, usize)| {
             Bar::new(log, count as f64).width(Histogram::WIDTH * 0.92)
         };
         let chart = BarChart::new("pairs", histogram.bars.iter().map(bar).collect())
             .color(colours.series[0]);
-        let chart = chart.element_formatter(Box::new(|bar, _| {
+        let chart = chart.element_formatter(Box::new(move |bar, _| {
             let edge =
                 |side: f64| number(10f64.powf(bar.argument + side * Histogram::WIDTH / 2.0) as f32);
             format!(
-                "{} to {} tokens\n{} pairs",
+                "{} to {} tokens\n{} {counted}",
                 edge(-1.0),
                 edge(1.0),
                 bar.value
@@ -78,7 +84,7 @@ impl ScopePage {
                 axis(AxisHints::new_x(), ui, "half-life ln 2 / (Δ·|A|) (tokens)")
                     .formatter(|mark, _| number(10f64.powf(mark.value) as f32)),
             ])
-            .custom_y_axes(vec![value_axis(ui, "channel–slot pairs")])
+            .custom_y_axes(vec![value_axis(ui, counted)])
             .x_grid_spacer(|input| marks(input.bounds, 40.0, 1.0))
             .y_grid_spacer(value_marks(ui))
             .label_formatter(|_| None);

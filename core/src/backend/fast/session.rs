@@ -122,6 +122,7 @@ impl Session for FastSession {
         State {
             position: self.position,
             layers: self.blocks.iter().map(layer).collect(),
+            logits_v: (self.position > 0).then(|| self.logits_v.clone()),
         }
     }
 
@@ -145,7 +146,10 @@ impl Session for FastSession {
     fn set_state(&mut self, state: &State) -> Result<(), BackendError> {
         state.check(&self.model.config)?;
         self.position = state.position;
-        self.logits_v.fill(0.0);
+        match &state.logits_v {
+            Some(logits_v) => self.logits_v.copy_from_slice(logits_v),
+            None => self.logits_v.fill(0.0),
+        }
         for (block, layer) in self.blocks.iter_mut().zip(&state.layers) {
             match (block, layer) {
                 (Block::Mamba(block), LayerState::Recurrent(state)) => block.set_state(state),

@@ -220,6 +220,7 @@ impl<T: Real> Session for NaiveSession<T> {
         State {
             position: self.position,
             layers: self.layers.iter().map(layer).collect(),
+            logits_v: (self.position > 0).then(|| self.logits_v.clone()),
         }
     }
 
@@ -242,7 +243,10 @@ impl<T: Real> Session for NaiveSession<T> {
     fn set_state(&mut self, state: &State) -> Result<(), BackendError> {
         state.check(&self.model.config)?;
         self.position = state.position;
-        self.logits_v.fill(0.0);
+        match &state.logits_v {
+            Some(logits_v) => self.logits_v.copy_from_slice(logits_v),
+            None => self.logits_v.fill(0.0),
+        }
         for (mine, given) in self.layers.iter_mut().zip(&state.layers) {
             match (mine, given) {
                 (Memory::Recurrent(mine), LayerState::Recurrent(given)) => {
