@@ -16,6 +16,8 @@ pub enum Dtype {
     F16,
     /// The upper half of a binary32.
     Bf16,
+    /// IEEE 754 binary64, rounded to f32 when it is read.
+    F64,
 }
 
 impl Dtype {
@@ -24,6 +26,7 @@ impl Dtype {
         match self {
             Dtype::F32 => 4,
             Dtype::F16 | Dtype::Bf16 => 2,
+            Dtype::F64 => 8,
         }
     }
 
@@ -33,6 +36,7 @@ impl Dtype {
             Dtype::F32 => "F32",
             Dtype::F16 => "F16",
             Dtype::Bf16 => "BF16",
+            Dtype::F64 => "F64",
         }
     }
 }
@@ -253,6 +257,12 @@ impl Tensor {
                     .0
                     .iter()
                     .map(|b| bf16::from_le_bytes(*b).to_f32()),
+            ),
+            Dtype::F64 => Box::new(
+                raw.as_chunks::<8>()
+                    .0
+                    .iter()
+                    .map(|b| f64::from_le_bytes(*b) as f32),
             ),
         }
     }

@@ -14,11 +14,11 @@ pub enum Probe {
     Embedded,
     /// RMSNorm of the residual stream: what the mixer reads.
     NormOut,
-    /// First half of in_proj, before the convolution.
+    /// What goes into the convolution: x, the first half of in_proj; in Mamba-2 x, B and C.
     X,
-    /// Second half of in_proj: the gate before SiLU.
+    /// z, the gate before SiLU: the second half of in_proj; in Mamba-2 its first rows.
     Gate,
-    /// u, the scan's input: convolution and SiLU.
+    /// After the convolution and SiLU: u, the scan's input; in Mamba-2 x, B and C.
     ConvOut,
     /// Δ before its up-projection, bias and softplus.
     DtLow,
@@ -32,7 +32,7 @@ pub enum Probe {
     H,
     /// The scan's output with the skip, before the gate.
     ScanOut,
-    /// The scan's output times SiLU(z).
+    /// The scan's output times SiLU(z); in Mamba-2 after the norm that follows.
     GatedOut,
     /// Softmax attention: how much each query head takes from each token so far.
     Attention,

@@ -305,8 +305,14 @@ fn trace_writes_the_references_numbers() {
         ("jamba-tiny", "fast", 3 + 3 * 6 + 3 + 2),
         ("jamba-tiny", "naive", 3 + 3 * 6 + 3 + 2),
         ("llama-tiny", "fast", 3 + 3 * 3),
+        // Of this one there are logits and the text alone, written as a full forward writes it.
+        ("mamba2-limits", "fast", 3),
     ] {
         let expected = Arrays::read(fixture(name).join("expected.safetensors"));
+        let model_has_layers = expected
+            .values
+            .keys()
+            .any(|name| name.starts_with("layers."));
         let model = fixture(name);
         let output = run(&[
             "trace",
@@ -324,7 +330,8 @@ fn trace_writes_the_references_numbers() {
         assert!(output.status.success(), "{}", stderr(&output));
         let found = Arrays::read(out.clone());
         let mut compared = 0;
-        for (name, values) in &found.values {
+        let known = |name: &&String| model_has_layers || !name.starts_with("layers.");
+        for (name, values) in found.values.iter().filter(|(name, _)| known(name)) {
             let wanted = expected
                 .get(name)
                 .index_axis(ndarray::Axis(0), 0)

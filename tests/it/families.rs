@@ -121,7 +121,7 @@ fn jamba_mixes_by_two_rules() {
     );
     let all = config(json!({"model_type": "jamba", "num_key_value_heads": null}));
     assert_eq!(attention(&all, 4).kv_heads, 32);
-    let one = config(json!({"model_type": "jamba", "num_experts": 1, "num_experts_per_tok": 1}));
+    let one = config(json!({"model_type": "jamba", "num_experts": 1}));
     assert_eq!(
         one.blocks[1].feed_forward,
         Some(FeedForwardDims::Dense {

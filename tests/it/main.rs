@@ -13,6 +13,7 @@ mod config;
 mod engine;
 mod export;
 mod families;
+mod fused;
 mod goldens;
 mod hostile;
 mod memory;

@@ -15,6 +15,7 @@ static PROCESS_HELD: AtomicIsize = AtomicIsize::new(0);
 static PROCESS_PEAK: AtomicIsize = AtomicIsize::new(0);
 
 thread_local! {
+    static QUIET: Cell<bool> = const { Cell::new(false) };
     static CALLS: Cell<usize> = const { Cell::new(0) };
     static HELD: Cell<isize> = const { Cell::new(0) };
     static PEAK: Cell<isize> = const { Cell::new(0) };
@@ -89,6 +90,23 @@ pub fn process_peak_of<T>(f: impl FnOnce() -> T) -> (T, isize) {
     PROCESS_PEAK.store(before, Relaxed);
     let result = f();
     (result, PROCESS_PEAK.load(Relaxed) - before)
+}
+
+/// Runs `f` without a word about panics in it: a backtrace takes more memory to print than what is measured here may take.
+pub fn quietly<T>(f: impl FnOnce() -> T) -> T {
+    static HOOK: std::sync::Once = std::sync::Once::new();
+    HOOK.call_once(|| {
+        let usual = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            if !QUIET.get() {
+                usual(panic);
+            }
+        }));
+    });
+    QUIET.set(true);
+    let result = f();
+    QUIET.set(false);
+    result
 }
 
 /// Runs `test`, the body of the test of that full name, in a process where nothing else runs.

@@ -30,7 +30,7 @@ fn missing_and_misshapen_tensors_are_named() {
     };
     assert_says(
         Tiny::new().with(name, integer).load(),
-        &[name, "has dtype I32, wanted F32, F16 or BF16"],
+        &[name, "has dtype I32, wanted F32, F16, BF16 or F64"],
     );
     assert_says(
         Tiny::new().without(EMBEDDING).load(),

@@ -28,7 +28,7 @@ pub(super) struct Trace {
     /// Stages to keep beside logits, such as h,conv_out; delta, B, C, router_logits and block_output without.
     #[arg(long, value_delimiter = ',', value_name = "NAME,…", value_parser = probe)]
     probes: Option<Vec<Probe>>,
-    /// Tokens to write greedily afterwards; their ids are kept.
+    /// Tokens to write greedily afterwards, each read back as a text that is given; their ids are kept.
     #[arg(long, value_name = "N", default_value_t = 0)]
     tokens: usize,
     #[command(flatten)]

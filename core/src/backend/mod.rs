@@ -13,7 +13,7 @@ pub use naive::{NaiveBackend, Precision};
 
 use crate::model::Model;
 use crate::scan::{ScanError, ScanInput, ScanOutput, SsdInput, SsdOutput};
-use crate::state::{State, StateBytes, StateError};
+use crate::state::{RecurrentState, State, StateBytes, StateError};
 use crate::tensor::WidenError;
 use crate::trace::Tap;
 
@@ -83,6 +83,9 @@ pub trait Session: Send {
 
     /// A snapshot of the state.
     fn state(&self) -> State;
+
+    /// The states of the scans alone, without the caches of attention, which may be large.
+    fn scan_states(&self) -> Vec<Option<RecurrentState>>;
 
     /// Bytes in use in the buffers that hold the state.
     fn state_bytes(&self) -> StateBytes;

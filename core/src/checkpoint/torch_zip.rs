@@ -133,6 +133,13 @@ impl Reader<'_, '_> {
                 "storage, offset, size and stride",
             ));
         };
+        // Behind hooks may stand flags, such as of a negation that was not carried out.
+        if let Some(flags) = args.get(6)
+            && *flags != Value::None
+        {
+            let found = self.pickle.kind(*flags).into();
+            return Err(wrong(name, "the call", found, "nothing after the hooks"));
+        }
         let storage = self.storage(name, *storage)?;
         let view = View::new(
             name,

@@ -18,6 +18,9 @@ pub const MAX_LAYERS: usize = 4096;
 /// The most experts a feed-forward part is believed to have.
 pub const MAX_EXPERTS: usize = 1024;
 
+/// The most bytes a state of fixed size may take: a model of 70 billion weights has less.
+pub const MAX_STATE_BYTES: u128 = 1 << 30;
+
 /// What every family shares, and the sizes of each block.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
@@ -74,6 +77,15 @@ pub enum ConfigError {
         table::supported()
     )]
     NoModelType,
+    /// A state that no model has: weights may be few and their state huge.
+    #[error(
+        "the state of this model would take {found} bytes, wanted at most {MAX_STATE_BYTES}. Its channels and its slots multiply. \
+         {CORRECT_IT}"
+    )]
+    State {
+        /// Bytes of hidden states and convolution windows, all blocks together.
+        found: u128,
+    },
     /// A key with a value that cannot be.
     #[error("`{key}` is {found}, wanted {wanted}. {advice}")]
     Field {
@@ -112,7 +124,25 @@ impl Config {
         };
         let keys = Keys(keys);
         let read = keys.reader()?;
-        read(&keys)
+        let config = read(&keys)?;
+        let found = config.state_bytes();
+        if found > MAX_STATE_BYTES {
+            return Err(ConfigError::State { found });
+        }
+        Ok(config)
+    }
+
+    /// Bytes of what a session remembers before the first token.
+    fn state_bytes(&self) -> u128 {
+        let scans = self
+            .blocks
+            .iter()
+            .filter_map(|block| block.mixer.recurrent());
+        let values = scans.map(|dims| {
+            dims.d_inner as u128 * dims.d_state as u128
+                + dims.conv_channels as u128 * dims.d_conv as u128
+        });
+        values.sum::<u128>() * size_of::<f32>() as u128
     }
 
     /// Number of blocks.
@@ -292,6 +322,25 @@ impl Keys {
             found: self.0.get(key).map_or_else(|| "missing".into(), shown),
             wanted: wanted.into(),
             advice: "Other values are not supported yet.",
+        }
+    }
+
+    /// Refuses a size that does not go with the others; `in_force` is its value, written or by default.
+    pub(super) fn contradiction(
+        &self,
+        key: &'static str,
+        in_force: usize,
+        wanted: String,
+    ) -> ConfigError {
+        let found = match self.present(key) {
+            Some(value) => shown(value),
+            None => format!("{in_force} (by default)"),
+        };
+        ConfigError::Field {
+            key,
+            found,
+            wanted,
+            advice: CORRECT_IT,
         }
     }
 

@@ -1,7 +1,8 @@
 //! The one table of families: `model_type` → family → what its configuration means → names and shapes of its tensors.
 //!
-//! A new family is an entry of [`FAMILIES`] and, if its mixer is new, a forward pass; nothing else asks for a `model_type` or a
-//! tensor's name. Linear weights are stored `[out, in]`.
+//! A new family of known mixers is a variant of [`Family`] and an entry of [`FAMILIES`]; nothing else asks for a `model_type` or a
+//! tensor's name. A new mixer has its sizes in `dims.rs`, its weights in `mod.rs`, its probes in `trace.rs`, what it remembers in
+//! `state.rs`, and a forward pass in each backend. Linear weights are stored `[out, in]`.
 
 use super::config::{Config, ConfigError, Keys, MAX_EXPERTS, MAX_LAYERS, MAX_SIZE, derived_size};
 use super::dims::{
@@ -33,7 +34,7 @@ const BACKBONE: Names = Names {
     layers: "backbone.layers",
 };
 
-pub(super) const MAMBA: FamilyEntry = FamilyEntry {
+const MAMBA: FamilyEntry = FamilyEntry {
     family: Family::Mamba,
     title: "Mamba",
     model_type: "mamba",
@@ -43,7 +44,7 @@ pub(super) const MAMBA: FamilyEntry = FamilyEntry {
     layer: state_space_layer,
 };
 
-pub(super) const FALCON_MAMBA: FamilyEntry = FamilyEntry {
+const FALCON_MAMBA: FamilyEntry = FamilyEntry {
     family: Family::FalconMamba,
     title: "FalconMamba",
     model_type: "falcon_mamba",
@@ -53,7 +54,7 @@ pub(super) const FALCON_MAMBA: FamilyEntry = FamilyEntry {
     layer: state_space_layer,
 };
 
-pub(super) const MAMBA2: FamilyEntry = FamilyEntry {
+const MAMBA2: FamilyEntry = FamilyEntry {
     family: Family::Mamba2,
     title: "Mamba-2",
     model_type: "mamba2",
@@ -63,7 +64,7 @@ pub(super) const MAMBA2: FamilyEntry = FamilyEntry {
     layer: state_space_layer,
 };
 
-pub(super) const JAMBA: FamilyEntry = FamilyEntry {
+const JAMBA: FamilyEntry = FamilyEntry {
     family: Family::Jamba,
     title: "Jamba",
     model_type: "jamba",
@@ -79,7 +80,7 @@ pub(super) const JAMBA: FamilyEntry = FamilyEntry {
     layer: jamba_layer,
 };
 
-pub(super) const LLAMA: FamilyEntry = FamilyEntry {
+const LLAMA: FamilyEntry = FamilyEntry {
     family: Family::Llama,
     title: "Transformer",
     model_type: "llama",
@@ -148,14 +149,16 @@ fn mamba2_config(keys: &Keys) -> Result<Config, ConfigError> {
     let head_dim = keys.size("head_dim", 64, MAX_SIZE)?;
     let d_inner = expanded(keys, "expand", "num_heads", d_model)?;
     if heads * head_dim != d_inner {
-        return Err(keys.refuse(
+        return Err(keys.contradiction(
             "num_heads",
-            &format!("{d_inner} / {head_dim}: `expand` times `hidden_size`, over `head_dim`"),
+            heads,
+            format!("{d_inner} / {head_dim}: `expand` times `hidden_size`, over `head_dim`"),
         ));
     }
     let groups = keys.size("n_groups", 8, MAX_SIZE)?;
     if !heads.is_multiple_of(groups) {
-        return Err(keys.refuse("n_groups", &format!("a divisor of the {heads} heads")));
+        let wanted = format!("a divisor of the {heads} heads");
+        return Err(keys.contradiction("n_groups", groups, wanted));
     }
     let mixer = MixerDims::Mamba2(Mamba2Dims {
         heads,
@@ -200,11 +203,10 @@ fn jamba_config(keys: &Keys) -> Result<Config, ConfigError> {
     let width = keys.size("intermediate_size", 14336, MAX_SIZE)?;
     let count = keys.size("num_experts", 16, MAX_EXPERTS)?;
     let top = keys.size("num_experts_per_tok", 2, MAX_EXPERTS)?;
-    if top > count {
-        return Err(keys.refuse(
-            "num_experts_per_tok",
-            &format!("at most the {count} experts there are"),
-        ));
+    // With one expert there is no router and nothing to choose.
+    if count > 1 && top > count {
+        let wanted = format!("at most the {count} experts there are");
+        return Err(keys.contradiction("num_experts_per_tok", top, wanted));
     }
     let every = |period, default_period, offset, default_offset| -> Result<_, ConfigError> {
         let period = keys.size(period, default_period, MAX_LAYERS)?;
@@ -237,17 +239,11 @@ fn llama_config(keys: &Keys) -> Result<Config, ConfigError> {
     keys.one_of("hidden_act", &["silu", "swish"])?;
     let d_model = keys.size("hidden_size", 4096, MAX_SIZE)?;
     let heads = attention_heads(keys, d_model, None)?;
-    let head_dim = keys
-        .optional_size("head_dim", MAX_SIZE)?
-        .unwrap_or(heads.head_dim);
-    if !head_dim.is_multiple_of(2) {
-        return Err(keys.refuse(
-            "head_dim",
-            "an even number, for rotary positions turn pairs",
-        ));
+    if !heads.head_dim.is_multiple_of(2) {
+        let wanted = "an even number, for rotary positions turn pairs".to_owned();
+        return Err(keys.contradiction("head_dim", heads.head_dim, wanted));
     }
     let mixer = MixerDims::Attention(AttentionDims {
-        head_dim,
         rope_theta: Some(rope_theta(keys)?),
         bias: keys.flag("attention_bias", false)?,
         ..heads
@@ -301,21 +297,18 @@ fn attention_heads(
             .unwrap_or(heads)
     };
     if !heads.is_multiple_of(kv_heads) {
-        return Err(keys.refuse(
-            "num_key_value_heads",
-            &format!("a divisor of the {heads} heads"),
-        ));
+        let wanted = format!("a divisor of the {heads} heads");
+        return Err(keys.contradiction("num_key_value_heads", kv_heads, wanted));
     }
-    if !d_model.is_multiple_of(heads) && keys.is_absent("head_dim") {
-        return Err(keys.refuse(
-            "num_attention_heads",
-            &format!("a divisor of the width {d_model}"),
-        ));
+    let written = keys.optional_size("head_dim", MAX_SIZE)?;
+    if written.is_none() && !d_model.is_multiple_of(heads) {
+        let wanted = format!("a divisor of the width {d_model}");
+        return Err(keys.contradiction("num_attention_heads", heads, wanted));
     }
     Ok(AttentionDims {
         heads,
         kv_heads,
-        head_dim: (d_model / heads).max(1),
+        head_dim: written.unwrap_or(d_model / heads),
         rope_theta: None,
         bias: false,
     })
@@ -407,12 +400,14 @@ fn original_mamba2(ssm: &Keys, d_model: usize) -> Result<MixerDims, ConfigError>
     }
     let head_dim = ssm.size("headdim", 64, MAX_SIZE)?;
     if !d_inner.is_multiple_of(head_dim) {
-        return Err(ssm.refuse("headdim", &format!("a divisor of the {d_inner} channels")));
+        let wanted = format!("a divisor of the {d_inner} channels");
+        return Err(ssm.contradiction("headdim", head_dim, wanted));
     }
     let heads = d_inner / head_dim;
     let groups = ssm.size("ngroups", 1, MAX_SIZE)?;
     if !heads.is_multiple_of(groups) {
-        return Err(ssm.refuse("ngroups", &format!("a divisor of the {heads} heads")));
+        let wanted = format!("a divisor of the {heads} heads");
+        return Err(ssm.contradiction("ngroups", groups, wanted));
     }
     Ok(MixerDims::Mamba2(Mamba2Dims {
         heads,

@@ -9,7 +9,7 @@ use super::{AttentionRecord, BLOCK, LayerRecord, NEXT_TOKENS, Reading, ScanRecor
 use crate::backend::fast::{dot, mean_decay};
 use crate::generate::{log_sum_exp, most_likely};
 use crate::model::{Config, Model, RecurrentDims};
-use crate::state::{RecurrentState, State};
+use crate::state::RecurrentState;
 use crate::trace::{Probe, Site, Tap};
 
 /// Records of the last tokens of one text.
@@ -62,12 +62,9 @@ impl Recorder {
     }
 
     /// Keeps the state before the next token, where one is due; call before every chunk, which must not cross a block.
-    pub(super) fn before_chunk(&mut self, state: impl FnOnce() -> State) {
+    pub(super) fn before_chunk(&mut self, states: impl FnOnce() -> Vec<Option<RecurrentState>>) {
         if self.records.len().is_multiple_of(BLOCK) {
-            // Keys and values are not kept: what a layer of attention did is in the records.
-            let layers = state().layers.into_iter();
-            let kept = layers.map(|layer| layer.recurrent().cloned());
-            self.snapshots.push_back(kept.collect());
+            self.snapshots.push_back(states().into());
         }
     }
 

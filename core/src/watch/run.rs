@@ -161,7 +161,7 @@ impl Watch {
                     .pick(self.session.logits(), &self.ids, &self.text.sampling, known);
             let end_of_text = model.config.eos.contains(&id);
             self.ids.push(id);
-            self.recorder.before_chunk(|| self.session.state());
+            self.recorder.before_chunk(|| self.session.scan_states());
             self.session.step(id, &mut self.recorder)?;
             self.recorder.after_chunk(&[id]);
             self.read = self.ids.len();
@@ -180,7 +180,7 @@ impl Watch {
     /// Reads the ids up to `end`, which lies in the block of the next one, and records them.
     fn read_recorded(&mut self, end: usize) -> Result<(), BackendError> {
         let ids = &self.ids[self.read..end];
-        self.recorder.before_chunk(|| self.session.state());
+        self.recorder.before_chunk(|| self.session.scan_states());
         self.session.prefill(ids, &mut self.recorder)?;
         self.recorder.after_chunk(ids);
         self.read = end;

@@ -2,7 +2,8 @@
 //!
 //! What differs from [`super::naive`]: prefill runs every stage for a whole chunk of tokens, so that the projections are
 //! matrix products; the scan holds sixteen slots of a block of channels in registers; exp is a polynomial (about one unit
-//! in the last place); all buffers live in the session, so that a decoded token allocates nothing.
+//! in the last place); all buffers live in the session, so that a decoded token allocates nothing
+//! (the cache of attention and its scratch double when they are full).
 
 mod attention;
 mod conv;

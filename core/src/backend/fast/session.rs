@@ -14,7 +14,7 @@ use super::math::dot;
 use super::matmul::{PARALLEL_VECTOR, Rows, linear};
 use crate::backend::{BackendError, Reading, Session, check_ids};
 use crate::model::{BlockDims, FeedForwardDims, Layer, Mixer, MixerDims, Model};
-use crate::state::{LayerState, State, StateBytes};
+use crate::state::{LayerState, RecurrentState, State, StateBytes};
 use crate::tensor::Tensor;
 use crate::trace::{Probe, Site, Tap};
 
@@ -124,6 +124,15 @@ impl Session for FastSession {
             layers: self.blocks.iter().map(layer).collect(),
             logits_v: (self.position > 0).then(|| self.logits_v.clone()),
         }
+    }
+
+    fn scan_states(&self) -> Vec<Option<RecurrentState>> {
+        let state = |block: &Block| match block {
+            Block::Mamba(block) => Some(block.state()),
+            Block::Mamba2(block) => Some(block.state()),
+            Block::Attention(_) => None,
+        };
+        self.blocks.iter().map(state).collect()
     }
 
     fn state_bytes(&self) -> StateBytes {

@@ -6,6 +6,7 @@ use super::layers::{causal_conv, columns, linear, rms_norm};
 use super::record;
 use crate::model::{MambaDims, MambaMixer, RecurrentDims};
 use crate::scan::{Projection, Real, ScanError, ScanInput, sequential, silu, softplus};
+use crate::state::RecurrentState;
 use crate::trace::{Probe, Site, Tap};
 
 /// What a scanning mixer remembers: the convolution's window and the hidden state.
@@ -21,6 +22,14 @@ impl<T: Real> MixerState<T> {
         Self {
             conv_dk: Array2::zeros((dims.conv_channels, dims.d_conv)),
             ssm_dn: Array2::zeros((dims.d_inner, dims.d_state)),
+        }
+    }
+
+    /// As a snapshot holds it.
+    pub(super) fn to_single(&self) -> RecurrentState {
+        RecurrentState {
+            conv_dk: self.conv_dk.mapv(T::to_single),
+            ssm_dn: self.ssm_dn.mapv(T::to_single),
         }
     }
 }

@@ -208,10 +208,7 @@ impl<T: Real> Session for NaiveSession<T> {
 
     fn state(&self) -> State {
         let layer = |memory: &Memory<T>| match memory {
-            Memory::Recurrent(state) => LayerState::Recurrent(RecurrentState {
-                conv_dk: state.conv_dk.mapv(T::to_single),
-                ssm_dn: state.ssm_dn.mapv(T::to_single),
-            }),
+            Memory::Recurrent(state) => LayerState::Recurrent(state.to_single()),
             Memory::Attention(cache) => LayerState::Attention(KvCache {
                 keys: cache.keys.mapv(T::to_single),
                 values: cache.values.mapv(T::to_single),
@@ -222,6 +219,14 @@ impl<T: Real> Session for NaiveSession<T> {
             layers: self.layers.iter().map(layer).collect(),
             logits_v: (self.position > 0).then(|| self.logits_v.clone()),
         }
+    }
+
+    fn scan_states(&self) -> Vec<Option<RecurrentState>> {
+        let state = |memory: &Memory<T>| match memory {
+            Memory::Recurrent(state) => Some(state.to_single()),
+            Memory::Attention(_) => None,
+        };
+        self.layers.iter().map(state).collect()
     }
 
     fn state_bytes(&self) -> StateBytes {
