@@ -1,6 +1,6 @@
 //! Several models on one text: what each token cost them in nats, in time, and in memory.
 //!
-//! The models stream in step: the one that has read the fewest bytes of the text goes next, token by token, so that models with
+//! The models stream in step: the one that has read the smallest part of the text goes next, token by token, so that models with
 //! different tokenizers are at the same place. Then each may write on, from the same seed.
 
 use std::collections::BTreeMap;
@@ -110,14 +110,12 @@ impl Lane {
         points.all(|(i, point)| point.state == StateBytes::formula(config, i + 1))
     }
 
-    /// Mean time of the last `count` tokens.
+    /// Median time of the last `count` tokens.
     pub fn pace(&self, count: usize) -> Option<Duration> {
-        let last = &self.points[self.points.len().saturating_sub(count)..];
-        let total: Duration = last.iter().map(|point| point.time).sum();
-        u32::try_from(last.len())
-            .ok()
-            .filter(|&count| count > 0)
-            .map(|count| total / count)
+        let last = self.points.iter().rev().take(count);
+        let mut times: Vec<Duration> = last.map(|point| point.time).collect();
+        times.sort_unstable();
+        times.get(times.len() / 2).copied()
     }
 
     /// What was written after the given text.
@@ -140,25 +138,13 @@ impl Lane {
 pub struct Compared {
     /// One a model, in the job's order.
     pub lanes: Vec<Lane>,
+    /// Whether all models cut the given text into the same tokens, so that nats a token can be compared.
+    pub same_tokens: bool,
     /// Whether it was stopped on request.
     pub cancelled: bool,
 }
 
 impl Compared {
-    /// Whether all models cut the text into the same tokens, so that nats a token can be compared.
-    pub fn same_tokens(&self) -> bool {
-        let ids = |lane: &Lane| -> Vec<u32> {
-            lane.points
-                .iter()
-                .take(lane.given)
-                .map(|point| point.id)
-                .collect()
-        };
-        self.lanes
-            .windows(2)
-            .all(|pair| ids(&pair[0]) == ids(&pair[1]))
-    }
-
     /// Every number of every lane, a row a token.
     pub fn csv(&self) -> String {
         let mut text =
@@ -201,8 +187,9 @@ struct Runner {
     ids: Vec<u32>,
     sampler: Sampler,
     lane: Lane,
-    /// Bytes of text read.
+    /// Bytes of text read, and of the text.
     bytes: usize,
+    text_bytes: usize,
     ended: bool,
 }
 
@@ -225,7 +212,8 @@ impl Tap for Maps<'_> {
 
 impl Runner {
     fn open(model: &ModelRef, text: &str, backend: &mut dyn Backend) -> Result<Self, JobError> {
-        let ids = prompt_ids(model, text)?;
+        let ids = prompt_ids(model, text)
+            .map_err(|error| JobError::Prompt(format!("{}: {error}", model.name)))?;
         crate::backend::check_ids(&ids, model.config.vocab_size)?;
         Ok(Self {
             session: backend.open(model)?,
@@ -238,8 +226,18 @@ impl Runner {
             ids,
             sampler: Sampler::default(),
             bytes: 0,
+            text_bytes: text.len(),
             ended: false,
         })
+    }
+
+    /// The share of the given text that has been read: by bytes, or by tokens where a model has no tokenizer to tell.
+    fn share(&self) -> f64 {
+        if self.lane.model.tokenizer.is_some() {
+            self.bytes as f64 / self.text_bytes.max(1) as f64
+        } else {
+            self.lane.points.len() as f64 / self.lane.given as f64
+        }
     }
 
     fn is_reading(&self) -> bool {
@@ -320,9 +318,9 @@ pub fn compare(
         .sum();
     let (mut done, mut last_partial) = (0, Instant::now());
     loop {
-        // While there is text to read, by bytes of it; then by tokens written.
+        // While there is text to read, by the share of it; then by tokens written.
         let reading = runners.iter_mut().filter(|runner| runner.is_reading());
-        let next = match reading.min_by_key(|runner| (runner.bytes, runner.lane.points.len())) {
+        let next = match reading.min_by(|a, b| a.share().total_cmp(&b.share())) {
             Some(runner) => runner,
             None => {
                 let writing = runners
@@ -354,7 +352,11 @@ pub fn compare(
 }
 
 fn collect(runners: &[Runner], cancelled: bool) -> Compared {
+    let given = |runner: &Runner| runner.ids.get(..runner.lane.given).map(<[u32]>::to_vec);
     Compared {
+        same_tokens: runners
+            .windows(2)
+            .all(|pair| given(&pair[0]) == given(&pair[1])),
         lanes: runners.iter().map(|runner| runner.lane.clone()).collect(),
         cancelled,
     }

@@ -86,8 +86,38 @@ impl RecallScore {
 /// A row a model, a column a number of facts; what has not been asked yet is absent.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct RecallTable {
-    /// Scores by model, in the job's order.
-    pub models: Vec<Vec<RecallScore>>,
+    /// One a model, in the job's order.
+    pub rows: Vec<RecallRow>,
+}
+
+/// What one model remembered.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RecallRow {
+    /// The model.
+    pub model: ModelRef,
+    /// One a number of facts.
+    pub scores: Vec<RecallScore>,
+}
+
+impl RecallTable {
+    /// Every score, a row each.
+    pub fn csv(&self) -> String {
+        let mut text = "model,facts,asked,right,accuracy,standard_error\n".to_owned();
+        for row in &self.rows {
+            let name = row.model.name.replace([',', '"', '\n'], " ");
+            for score in &row.scores {
+                text += &format!(
+                    "{name},{},{},{},{},{}\n",
+                    score.facts,
+                    score.asked,
+                    score.right,
+                    score.accuracy(),
+                    score.standard_error
+                );
+            }
+        }
+        text
+    }
 }
 
 /// Why a model cannot be asked.
@@ -276,8 +306,12 @@ pub fn recall(
         .iter()
         .map(|model| Words::of(model))
         .collect::<Result<_, _>>()?;
+    let row = |model: &ModelRef| RecallRow {
+        model: model.clone(),
+        scores: Vec::new(),
+    };
     let mut table = RecallTable {
-        models: vec![Vec::new(); job.models.len()],
+        rows: job.models.iter().map(row).collect(),
     };
     let total = job.models.len() * job.facts.len() * job.rows;
     let mut done = 0;
@@ -297,7 +331,7 @@ pub fn recall(
                     return Err(BackendError::Cancelled { done, total }.into());
                 }
             }
-            table.models[m].push(RecallScore::new(facts, &right));
+            table.rows[m].scores.push(RecallScore::new(facts, &right));
             let partial = crate::job::Answer::Recall(Arc::new(table.clone()));
             if progress(Progress::Partial(partial)).is_break() {
                 return Err(BackendError::Cancelled { done, total }.into());

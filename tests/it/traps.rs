@@ -87,6 +87,9 @@ fn matrix(trace: &Trace, site: Site) -> ArrayView2<'_, f32> {
         .unwrap()
 }
 
+/// What the output and the gate of a token make together.
+type Gated<'a> = &'a dyn Fn(&[f32], &[f32]) -> Vec<f32>;
+
 #[test]
 fn the_gate_comes_before_the_norm_and_the_norm_is_by_group() {
     let (model, trace, expected) = first_text("mamba2-groups");
@@ -97,7 +100,7 @@ fn the_gate_comes_before_the_norm_and_the_norm_is_by_group() {
         matrix(&trace, Site::layer(0, Probe::ScanOut)),
         matrix(&trace, Site::layer(0, Probe::Gate)),
     );
-    let mixed = |gated: &dyn Fn(&[f32], &[f32]) -> Vec<f32>| -> Vec<f32> {
+    let mixed = |gated: Gated<'_>| -> Vec<f32> {
         let tokens = y.outer_iter().zip(z.outer_iter());
         let tokens = tokens.map(|(y, z)| gated(&y.to_vec(), &z.to_vec()));
         tokens

@@ -322,6 +322,7 @@ fn pictures_of_other_families() {
     for (model, layer, theme, name) in [
         ("novel-mamba2-3m", 2, Theme::Light, "scope-mamba2"),
         ("novel-jamba-4m", 4, Theme::Dark, "scope-jamba-attention"),
+        ("novel-transformer-4m", 1, Theme::Light, "scope-transformer"),
     ] {
         let mut start = settings();
         start.scope.layer = layer;

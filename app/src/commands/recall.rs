@@ -66,7 +66,7 @@ impl Recall {
             ControlFlow::Continue(())
         })?;
         emit(&if self.json {
-            self.object(&job, &table)
+            self.object(&table)
         } else {
             self.table(&job, &table)
         })?;
@@ -97,9 +97,9 @@ impl Recall {
         for facts in &self.facts {
             text += &format!("  {:>15}", format!("K={facts}"));
         }
-        for (model, scores) in job.models.iter().zip(&table.models) {
-            text += &format!("\n{:<width$}", model.name);
-            for score in scores {
+        for row in &table.rows {
+            text += &format!("\n{:<width$}", row.model.name);
+            for score in &row.scores {
                 let cell = format!("{:.3} ± {:.3}", score.accuracy(), score.standard_error);
                 text += &format!("  {cell:>15}");
             }
@@ -110,7 +110,7 @@ impl Recall {
         )
     }
 
-    fn object(&self, job: &RecallJob, table: &RecallTable) -> String {
+    fn object(&self, table: &RecallTable) -> String {
         let score = |score: &RecallScore| {
             json!({
                 "facts": score.facts,
@@ -120,9 +120,9 @@ impl Recall {
                 "standard_error": score.standard_error,
             })
         };
-        let models = job.models.iter().zip(&table.models).map(|(model, scores)| {
-            let scores: Vec<_> = scores.iter().map(score).collect();
-            json!({"model": model.name, "scores": scores})
+        let models = table.rows.iter().map(|row| {
+            let scores: Vec<_> = row.scores.iter().map(score).collect();
+            json!({"model": row.model.name, "scores": scores})
         });
         let object = json!({
             "rows": self.rows,

@@ -50,6 +50,16 @@ impl AskPath {
         Self::new("Open a model", "Open", path, Browse::Folder)
     }
 
+    /// Asks for a folder to compare with others.
+    pub fn add() -> Self {
+        Self::new(
+            "Add a model to compare",
+            "Add",
+            String::new(),
+            Browse::Folder,
+        )
+    }
+
     /// Asks where to write a file called `name`.
     pub fn save(folder: &std::path::Path, name: String, ending: &'static str) -> Self {
         let path = folder.join(&name).display().to_string();

@@ -24,7 +24,7 @@ use mambascope_core::model::Model;
 use mambascope_lessons::reading_guide::ReadingGuide;
 use mambascope_lessons::theme::{self, Palette};
 
-pub use self::compare::{ComparePage, CompareSettings, LaneChoice};
+pub use self::compare::{ChosenLane, ComparePage, CompareSettings, LaneChoice};
 use self::files::{AskPath, Asked};
 pub use self::scope::{ScopePage, bytes_text, mixers_text};
 pub use self::settings::{ChannelOrder, DeltaView, Page, Reading, ScopeSettings, Settings};
@@ -497,7 +497,7 @@ impl Window {
             }
             Request::AskLane => {
                 self.asking_for_lane = true;
-                self.opening = Some(AskPath::open(String::new()));
+                self.opening = Some(AskPath::add());
             }
             Request::SaveScreen { name, rect } => {
                 let sender = self.screens.0.clone();
@@ -618,7 +618,7 @@ impl Window {
                 Asked::Path(path) => {
                     self.opening = None;
                     if std::mem::take(&mut self.asking_for_lane) {
-                        self.settings.compare.lanes.push(LaneChoice::Folder(path));
+                        self.settings.compare.add(LaneChoice::Folder(path));
                     } else {
                         self.serve(Request::Open(path), ctx);
                     }

@@ -106,7 +106,7 @@ pub enum LoadError {
         /// The file.
         file: String,
         /// What is wrong with it.
-        source: ConfigError,
+        source: Box<ConfigError>,
     },
     /// A list of shards that cannot be used.
     #[error("{file}: {problem}. Download it again.")]
@@ -124,7 +124,7 @@ pub enum LoadError {
         /// The file.
         file: String,
         /// What is wrong with it.
-        source: HeaderError,
+        source: Box<HeaderError>,
     },
     /// Weights that are not those of the configuration.
     #[error(

@@ -91,7 +91,7 @@ fn load_in_memory(from: InMemory<'_>) -> Result<Model, LoadError> {
 fn read_config(text: &str, file: &str) -> Result<Config, LoadError> {
     Config::from_json(text).map_err(|source| LoadError::Config {
         file: file.into(),
-        source,
+        source: Box::new(source),
     })
 }
 
@@ -138,7 +138,7 @@ fn read_weights(bytes: Bytes, file: &str) -> Result<BTreeMap<String, Stored>, Lo
     let entries = safetensors::read_header(bytes.as_slice());
     let entries = entries.map_err(|source| LoadError::Weights {
         file: file.into(),
-        source,
+        source: Box::new(source),
     })?;
     let stored = entries.into_iter().map(|entry| {
         let bytes = bytes.clone();

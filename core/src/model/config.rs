@@ -145,6 +145,12 @@ impl Config {
         values.sum::<u128>() * size_of::<f32>() as u128
     }
 
+    /// Whether some block has a hidden state: a Transformer has none.
+    pub fn has_scans(&self) -> bool {
+        let mut blocks = self.blocks.iter();
+        blocks.any(|block| block.mixer.recurrent().is_some())
+    }
+
     /// Number of blocks.
     pub fn n_layers(&self) -> usize {
         self.blocks.len()

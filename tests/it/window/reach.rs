@@ -51,6 +51,31 @@ fn whatever_takes_the_focus_has_a_name() {
     assert_eq!(nameless(&scope), [""; 0], "with the dialog open");
 }
 
+#[test]
+fn whatever_takes_the_focus_on_the_compare_page_has_a_name() {
+    let mut start = settings();
+    start.page = mambascope::window::Page::Compare;
+    start.autoplay = true;
+    start.compare.lanes.pop();
+    let mut scope = open(start, Theme::Light, [1280.0, 800.0]);
+    assert_eq!(nameless(&scope), [""; 0], "with everything closed");
+    for menu in [
+        "Add",
+        "Presets",
+        "Loss over",
+        "Attention of",
+        "Layer of attention",
+        "Head",
+    ] {
+        let button = scope.query_all_by_label(menu).next_back();
+        button.unwrap_or_else(|| panic!("no {menu}")).click();
+        scope.run_ok();
+        assert_eq!(nameless(&scope), [""; 0], "with {menu} open");
+        scope.key_press(Key::Escape);
+        scope.run_ok();
+    }
+}
+
 /// The name of what has the focus.
 fn focused(scope: &Scope) -> Option<String> {
     let mut nodes = scope.root().children_recursive();

@@ -1,5 +1,7 @@
 //! Where the attention layers of a lane looked.
 
+use std::hash::{Hash, Hasher};
+
 use egui::{ComboBox, RichText, Ui};
 use mambascope_core::compare::{Compared, Lane, MAP_TOKENS};
 use mambascope_lessons::widgets::{Axis, Grid, Heatmap, Scale, number, visible_token};
@@ -65,10 +67,9 @@ impl ComparePage {
             |head| format!("head {head}"),
         );
         let title = format!("Attention of layer {}, {head}", map.layer);
-        let version = self.version << 16
-            ^ (map.lane as u64) << 12
-            ^ (map.layer as u64) << 6
-            ^ map.head.map_or(63, |head| head as u64);
+        let mut hasher = std::hash::DefaultHasher::new();
+        (self.version, map.lane, map.layer, map.head).hash(&mut hasher);
+        let version = hasher.finish();
         let height = ui.available_height();
         let heatmap = Heatmap::new(
             "attention",

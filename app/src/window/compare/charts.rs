@@ -8,7 +8,7 @@ use mambascope_core::compare::{Compared, Lane, crossing};
 use mambascope_core::state::StateBytes;
 use mambascope_lessons::widgets::number;
 
-use super::{colour, lane_name};
+use super::{ComparePage, lane_name};
 use crate::window::palette;
 use crate::window::plots::{
     axis, footnote, log_axis, log_marks, marks, named_menu, over_note, over_tokens, show_plot,
@@ -17,61 +17,65 @@ use crate::window::scope::bytes_text;
 
 /// Tokens a local mean is taken over.
 const LOCAL: usize = 16;
+/// Tokens the median of times is taken over: other programs on the machine interrupt now and then.
+const PACED: usize = 32;
 /// The longest context the ledger is drawn for.
 const LONGEST: usize = 1 << 20;
 
-/// Loss of each token: its mean over the text so far, or over the last few tokens.
-pub(super) fn loss(ui: &mut Ui, compared: &Compared, cumulative: &mut bool) {
-    let same = compared.same_tokens();
-    let unit = if same { "nats a token" } else { "bits a byte" };
-    let lines: Vec<Line<'_>> = (0..compared.lanes.len())
-        .map(|lane| {
-            let points = loss_points(&compared.lanes[lane], *cumulative, same);
-            Line::new(lane_name(&compared.lanes, lane), PlotPoints::from(points))
-                .color(colour(ui, lane))
-                .width(1.5)
-        })
-        .collect();
-    let place = if same { "token" } else { "byte" };
-    let plot = over_tokens(ui, "compared loss", unit)
-        .custom_x_axes(vec![axis(AxisHints::new_x(), ui, place)])
-        .label_formatter(move |hover| match hover {
-            HoverPosition::NearDataPoint {
-                plot_name,
-                position,
-                ..
-            } => Some(format!(
-                "{plot_name}\n{place} {:.0}\n{} {unit}",
-                position.x,
-                number(position.y as f32)
-            )),
-            HoverPosition::Elsewhere { .. } => None,
-        });
-    let title = if *cumulative {
-        format!("Loss, mean of the text so far ({unit})")
-    } else {
-        format!("Loss, mean of the last {LOCAL} tokens ({unit})")
-    };
-    let marker = end_of_text(ui, compared, same);
-    let key = |ui: &mut Ui| {
-        let text = if *cumulative { "so far" } else { "local" };
-        let menu = ComboBox::from_id_salt("loss over")
-            .selected_text(text)
-            .width(72.0)
-            .show_ui(ui, |ui| {
-                ui.selectable_value(cumulative, true, "so far");
-                ui.selectable_value(cumulative, false, "local");
+impl ComparePage {
+    /// Loss of each token: its mean over the text so far, or over the last few tokens.
+    pub(super) fn loss(&self, ui: &mut Ui, compared: &Compared, cumulative: &mut bool) {
+        let same = compared.same_tokens;
+        let unit = if same { "nats a token" } else { "bits a byte" };
+        let lines: Vec<Line<'_>> = (0..compared.lanes.len())
+            .map(|lane| {
+                let points = loss_points(&compared.lanes[lane], *cumulative, same);
+                Line::new(lane_name(&compared.lanes, lane), PlotPoints::from(points))
+                    .color(self.colour(ui, &compared.lanes[lane].model))
+                    .width(1.5)
+            })
+            .collect();
+        let place = if same { "token" } else { "byte" };
+        let plot = over_tokens(ui, "compared loss", unit)
+            .custom_x_axes(vec![axis(AxisHints::new_x(), ui, place)])
+            .label_formatter(move |hover| match hover {
+                HoverPosition::NearDataPoint {
+                    plot_name,
+                    position,
+                    ..
+                } => Some(format!(
+                    "{plot_name}\n{place} {:.0}\n{} {unit}",
+                    position.x,
+                    number(position.y as f32)
+                )),
+                HoverPosition::Elsewhere { .. } => None,
             });
-        named_menu(&menu.response, "Loss over");
-    };
-    show_plot(ui, &title, key, plot, |plot| {
-        for line in lines {
-            plot.line(line);
-        }
-        if let Some(marker) = marker {
-            plot.vline(marker);
-        }
-    });
+        let title = if *cumulative {
+            format!("Loss, mean of the text so far ({unit})")
+        } else {
+            format!("Loss, mean of the last {LOCAL} tokens ({unit})")
+        };
+        let marker = end_of_text(ui, compared, same);
+        let key = |ui: &mut Ui| {
+            let text = if *cumulative { "so far" } else { "local" };
+            let menu = ComboBox::from_id_salt("loss over")
+                .selected_text(text)
+                .width(72.0)
+                .show_ui(ui, |ui| {
+                    ui.selectable_value(cumulative, true, "so far");
+                    ui.selectable_value(cumulative, false, "local");
+                });
+            named_menu(&menu.response, "Loss over");
+        };
+        show_plot(ui, &title, key, plot, |plot| {
+            for line in lines {
+                plot.line(line);
+            }
+            if let Some(marker) = marker {
+                plot.vline(marker);
+            }
+        });
+    }
 }
 
 /// Where the given text ends and the models' own begin, if they wrote any.
@@ -125,111 +129,113 @@ fn loss_points(lane: &Lane, cumulative: bool, same_tokens: bool) -> Vec<[f64; 2]
     points
 }
 
-/// Bytes of each lane's memory as its text grows: measured, and beyond that by the formula.
-pub(super) fn ledger(ui: &mut Ui, compared: &Compared, context: &mut usize) {
-    let (mut above, mut below) = over_note(ui);
-    let ui = &mut above;
-    let lanes = &compared.lanes;
-    let mut lines = Vec::new();
-    for (i, lane) in lanes.iter().enumerate() {
-        let (name, colour) = (lane_name(lanes, i), colour(ui, i));
-        let measured = lane.points.iter().enumerate();
-        let measured: Vec<[f64; 2]> = measured
-            .map(|(i, point)| log_point(i + 1, point.state.total()))
-            .collect();
-        let from = lane.points.len().max(1);
-        let formula = |tokens: usize| {
-            log_point(
-                tokens,
-                StateBytes::formula(&lane.model.config, tokens).total(),
-            )
-        };
-        let steps = doublings(from, (*context).max(from));
-        lines.push(
-            Line::new(
-                format!("{name}, by formula"),
-                PlotPoints::from(steps.map(formula).collect::<Vec<_>>()),
-            )
-            .color(colour)
-            .width(1.2)
-            .style(LineStyle::dashed_dense()),
-        );
-        lines.push(
-            Line::new(name, PlotPoints::from(measured))
+impl ComparePage {
+    /// Bytes of each lane's memory as its text grows: measured, and beyond that by the formula.
+    pub(super) fn ledger(&self, ui: &mut Ui, compared: &Compared, context: &mut usize) {
+        let (mut above, mut below) = over_note(ui);
+        let ui = &mut above;
+        let lanes = &compared.lanes;
+        let mut lines = Vec::new();
+        for (i, lane) in lanes.iter().enumerate() {
+            let (name, colour) = (lane_name(lanes, i), self.colour(ui, &lane.model));
+            let measured = lane.points.iter().enumerate();
+            let measured: Vec<[f64; 2]> = measured
+                .map(|(i, point)| log_point(i + 1, point.state.total()))
+                .collect();
+            let from = lane.points.len().max(1);
+            let formula = |tokens: usize| {
+                log_point(
+                    tokens,
+                    StateBytes::formula(&lane.model.config, tokens).total(),
+                )
+            };
+            let steps = doublings(from, (*context).max(from));
+            lines.push(
+                Line::new(
+                    format!("{name}, by formula"),
+                    PlotPoints::from(steps.map(formula).collect::<Vec<_>>()),
+                )
                 .color(colour)
-                .width(2.0),
-        );
-    }
-    let crossings = crossings(lanes);
-    let dots: Vec<[f64; 2]> = crossings.iter().map(|crossing| crossing.at).collect();
-    let text_colour = palette(ui).text;
-    let agrees = lanes.iter().all(Lane::ledger_agrees);
-    let plot = Plot::new("ledger")
-        .custom_x_axes(vec![log_axis(ui, true, "tokens", |x| {
-            number(10f64.powf(x) as f32)
-        })])
-        .custom_y_axes(vec![log_axis(ui, false, "bytes of state", |y| {
-            bytes_text(2f64.powf(y).round() as u64)
-        })])
-        .x_grid_spacer(|input| log_marks(input.bounds))
-        .y_grid_spacer(|input| marks(input.bounds, 6.0, 1.0))
-        .include_x((*context as f64).log10())
-        .label_formatter(|hover| match hover {
-            HoverPosition::NearDataPoint {
-                plot_name,
-                position,
-                ..
-            } => Some(format!(
-                "{plot_name}\n{} tokens\n{}",
-                number(10f64.powf(position.x) as f32),
-                bytes_text(2f64.powf(position.y).round() as u64)
-            )),
-            HoverPosition::Elsewhere { .. } => None,
-        });
-    let key = |ui: &mut Ui| {
-        ui.spacing_mut().slider_width = 90.0;
-        ui.add(
-            Slider::new(context, 16..=LONGEST)
-                .logarithmic(true)
-                .text("tokens"),
-        )
-        .on_hover_text("How far the formula is drawn beyond what was measured.");
-    };
-    show_plot(ui, "Bytes of state as the text grows", key, plot, |plot| {
-        for line in lines {
-            plot.line(line);
-        }
-        plot.points(
-            Points::new("caches pass states", dots)
-                .color(text_colour)
-                .radius(4.0),
-        );
-        for crossing in apart(&crossings) {
-            let at = PlotPoint::new(crossing.at[0], crossing.at[1]);
-            let text = RichText::new(format!("  {} tokens", crossing.tokens)).size(11.0);
-            plot.text(
-                Text::new("crossing", at, text)
-                    .color(text_colour)
-                    .anchor(egui::Align2::LEFT_BOTTOM),
+                .width(1.2)
+                .style(LineStyle::dashed_dense()),
+            );
+            lines.push(
+                Line::new(name, PlotPoints::from(measured))
+                    .color(colour)
+                    .width(2.0),
             );
         }
-    });
-    let (text, tone) = if agrees {
-        (
-            "Solid: the sessions' own buffers, equal to the formula after every token. Dashed: the formula alone.",
-            palette(ui).weak_text,
-        )
-    } else {
-        (
-            "The sessions' buffers differ from the formula: please report this.",
-            palette(ui).error,
-        )
-    };
-    footnote(&mut below, text, tone);
+        let crossings = crossings(lanes);
+        let text_colour = palette(ui).text;
+        let agrees = lanes.iter().all(Lane::ledger_agrees);
+        let plot = Plot::new("ledger")
+            .custom_x_axes(vec![log_axis(ui, true, "tokens", |x| {
+                number(10f64.powf(x) as f32)
+            })])
+            .custom_y_axes(vec![log_axis(ui, false, "bytes of state", |y| {
+                bytes_text(2f64.powf(y).round() as u64)
+            })])
+            .x_grid_spacer(|input| log_marks(input.bounds))
+            .y_grid_spacer(|input| marks(input.bounds, 6.0, 1.0))
+            .include_x((*context as f64).log10())
+            .label_formatter(|hover| match hover {
+                HoverPosition::NearDataPoint {
+                    plot_name,
+                    position,
+                    ..
+                } => Some(format!(
+                    "{plot_name}\n{} tokens\n{}",
+                    number(10f64.powf(position.x) as f32),
+                    bytes_text(2f64.powf(position.y).round() as u64)
+                )),
+                HoverPosition::Elsewhere { .. } => None,
+            });
+        let key = |ui: &mut Ui| {
+            ui.spacing_mut().slider_width = 90.0;
+            ui.add(
+                Slider::new(context, 16..=LONGEST)
+                    .logarithmic(true)
+                    .text("tokens"),
+            )
+            .on_hover_text("How far the formula is drawn beyond what was measured.");
+        };
+        show_plot(ui, "Bytes of state as the text grows", key, plot, |plot| {
+            for line in lines {
+                plot.line(line);
+            }
+            for crossing in &crossings {
+                let dot = Points::new(crossing.text.clone(), vec![crossing.at]);
+                plot.points(dot.color(text_colour).radius(4.0));
+            }
+            for crossing in apart(&crossings) {
+                let at = PlotPoint::new(crossing.at[0], crossing.at[1]);
+                let text = RichText::new(format!("  {} tokens", crossing.tokens)).size(11.0);
+                plot.text(
+                    Text::new("crossing", at, text)
+                        .color(text_colour)
+                        .anchor(egui::Align2::LEFT_TOP),
+                );
+            }
+        });
+        let (text, tone) = if agrees {
+            (
+                "Solid: the sessions' own buffers, equal to the formula after every token. Dashed: the formula alone.",
+                palette(ui).weak_text,
+            )
+        } else {
+            (
+                "The sessions' buffers differ from the formula: please report this.",
+                palette(ui).error,
+            )
+        };
+        footnote(&mut below, text, tone);
+    }
 }
 
 struct Crossing {
     tokens: usize,
+    /// Who passes whom.
+    text: String,
     /// Where, in the logarithms of the axes: ten for tokens, two for bytes.
     at: [f64; 2],
 }
@@ -257,6 +263,7 @@ fn crossings(lanes: &[Lane]) -> Vec<Crossing> {
                 let bytes = StateBytes::formula(&other.model.config, tokens).total();
                 found.push(Crossing {
                     tokens,
+                    text: format!("{} passes {}", growing.model.name, other.model.name),
                     at: log_point(tokens, bytes),
                 });
             }
@@ -279,55 +286,58 @@ fn doublings(from: usize, to: usize) -> impl Iterator<Item = usize> {
     })
 }
 
-/// Milliseconds a token took as the text grew, the median of the last few.
-pub(super) fn pace(ui: &mut Ui, compared: &Compared, hide_timings: bool) {
-    let lanes = &compared.lanes;
-    if hide_timings {
-        ui.label("Time of a token");
-        let text = "Left out of this picture: it is another on every machine.";
-        ui.label(RichText::new(text).color(palette(ui).weak_text));
-        return;
+impl ComparePage {
+    /// Milliseconds a token took as the text grew, the median of the last few.
+    pub(super) fn pace(&self, ui: &mut Ui, compared: &Compared, hide_timings: bool) {
+        let lanes = &compared.lanes;
+        if hide_timings {
+            ui.label("Time of a token");
+            let text = "Left out of this picture: it is another on every machine.";
+            ui.label(RichText::new(text).color(palette(ui).weak_text));
+            return;
+        }
+        let lines: Vec<Line<'_>> = (0..lanes.len())
+            .map(|lane| {
+                Line::new(
+                    lane_name(lanes, lane),
+                    PlotPoints::from(pace_points(&lanes[lane])),
+                )
+                .color(self.colour(ui, &compared.lanes[lane].model))
+                .width(1.5)
+            })
+            .collect();
+        let plot = over_tokens(ui, "pace", "ms a token")
+            .include_y(0.0)
+            .label_formatter(|hover| match hover {
+                HoverPosition::NearDataPoint {
+                    plot_name,
+                    position,
+                    ..
+                } => Some(format!(
+                    "{plot_name}\ntoken {:.0}\n{} ms, {} tokens/s",
+                    position.x,
+                    number(position.y as f32),
+                    number((1e3 / position.y) as f32)
+                )),
+                HoverPosition::Elsewhere { .. } => None,
+            });
+        let title = format!("Time of a token, median of {PACED}");
+        let marker = end_of_text(ui, compared, true);
+        show_plot(
+            ui,
+            &title,
+            |_| (),
+            plot,
+            |plot| {
+                for line in lines {
+                    plot.line(line);
+                }
+                if let Some(marker) = marker {
+                    plot.vline(marker);
+                }
+            },
+        );
     }
-    let lines: Vec<Line<'_>> = (0..lanes.len())
-        .map(|lane| {
-            Line::new(
-                lane_name(lanes, lane),
-                PlotPoints::from(pace_points(&lanes[lane])),
-            )
-            .color(colour(ui, lane))
-            .width(1.5)
-        })
-        .collect();
-    let plot = over_tokens(ui, "pace", "ms a token")
-        .include_y(0.0)
-        .label_formatter(|hover| match hover {
-            HoverPosition::NearDataPoint {
-                plot_name,
-                position,
-                ..
-            } => Some(format!(
-                "{plot_name}\ntoken {:.0}\n{} ms",
-                position.x,
-                number(position.y as f32)
-            )),
-            HoverPosition::Elsewhere { .. } => None,
-        });
-    let title = format!("Time of a token, median of {LOCAL}");
-    let marker = end_of_text(ui, compared, true);
-    show_plot(
-        ui,
-        &title,
-        |_| (),
-        plot,
-        |plot| {
-            for line in lines {
-                plot.line(line);
-            }
-            if let Some(marker) = marker {
-                plot.vline(marker);
-            }
-        },
-    );
 }
 
 fn pace_points(lane: &Lane) -> Vec<[f64; 2]> {
@@ -341,7 +351,8 @@ fn pace_points(lane: &Lane) -> Vec<[f64; 2]> {
         sorted.sort_unstable_by(f64::total_cmp);
         sorted[sorted.len() / 2]
     };
-    (0..times.len())
-        .map(|i| [i as f64, median(&times[(i + 1).saturating_sub(LOCAL)..=i])])
+    // The first tokens also pay for memory that is touched for the first time.
+    (PACED / 4..times.len())
+        .map(|i| [i as f64, median(&times[(i + 1).saturating_sub(PACED)..=i])])
         .collect()
 }

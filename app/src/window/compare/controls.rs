@@ -7,7 +7,9 @@ use mambascope_core::job::Job;
 use mambascope_core::recall::Words;
 
 use super::table::swatch;
-use super::{Around, COMPARE, ComparePage, CompareSettings, LaneChoice, MOST_LANES, recall};
+use super::{
+    Around, COMPARE, ChosenLane, ComparePage, CompareSettings, LaneChoice, MOST_LANES, recall,
+};
 use crate::window::scope::progress;
 use crate::window::{Request, palette};
 
@@ -21,6 +23,7 @@ a tall young man in a grey coat, who looked about the room as if he had lost som
 struct Preset {
     name: &'static str,
     write: usize,
+    is_local: bool,
     text: fn(&ComparePage) -> String,
 }
 
@@ -28,21 +31,25 @@ const PRESETS: [Preset; 5] = [
     Preset {
         name: "A paragraph of prose",
         write: 0,
+        is_local: false,
         text: |_| PROSE.to_owned(),
     },
     Preset {
         name: "The same paragraph twice",
         write: 0,
+        is_local: false,
         text: |_| format!("{PROSE}\n\n{PROSE}"),
     },
     Preset {
         name: "Thirty-two facts, asked again",
         write: 0,
+        is_local: true,
         text: ComparePage::facts_text,
     },
     Preset {
         name: "A story each writes on",
         write: 80,
+        is_local: false,
         text: |_| {
             "It was a cold and rainy evening when Mr. Holt came down to the harbour, and".to_owned()
         },
@@ -50,6 +57,7 @@ const PRESETS: [Preset; 5] = [
     Preset {
         name: "A long text, for bytes and pace",
         write: 0,
+        is_local: false,
         text: |_| format!("{PROSE}\n\n").repeat(10),
     },
 ];
@@ -83,11 +91,11 @@ impl ComparePage {
             });
         });
         let mut removed = None;
-        for (lane, choice) in settings.lanes.iter().enumerate() {
+        for (nth, ChosenLane { choice, place }) in settings.lanes.iter().enumerate() {
             ui.horizontal(|ui| {
-                swatch(ui, lane);
+                swatch(ui, *place);
                 let name = self
-                    .model(lane)
+                    .model(*place)
                     .map_or_else(|| choice.name(), |model| model.name.clone());
                 let label = ui.label(&name);
                 if let LaneChoice::Folder(path) = choice {
@@ -97,12 +105,16 @@ impl ComparePage {
                     let button = egui::Button::new("Remove").small();
                     let enough = settings.lanes.len() > 2;
                     let response = ui.add_enabled(enough, button);
-                    if response.on_hover_text(format!("Remove {name}")).clicked() {
-                        removed = Some(lane);
+                    let title = format!("Remove {name}");
+                    response.widget_info(|| {
+                        egui::WidgetInfo::labeled(egui::accesskit::Role::Button, enough, &title)
+                    });
+                    if response.on_hover_text(title).clicked() {
+                        removed = Some(nth);
                     }
                 });
             });
-            let reply = &self.models[lane];
+            let reply = &self.models[*place];
             if let Some(error) = &reply.error {
                 ui.colored_label(palette(ui).error, error.to_string());
             } else if reply.busy {
@@ -123,6 +135,8 @@ impl ComparePage {
                         if ui.button(preset.name).clicked() {
                             settings.text = (preset.text)(self);
                             settings.write = preset.write;
+                            // Facts asked again show in the loss of the last tokens, not in the mean of all.
+                            settings.cumulative = !preset.is_local;
                             self.run(settings, around);
                         }
                     }
@@ -215,11 +229,16 @@ impl ComparePage {
             ui.horizontal(|ui| {
                 if ui
                     .button("Save numbers…")
-                    .on_hover_text("Every token of every model as CSV.")
+                    .on_hover_text("Every token of every model as CSV, and below it the scores of the recall test.")
                     .clicked()
                     && let Some(compared) = compared
                 {
-                    let text = Later::new(move || compared.csv());
+                    let recalled = self.recalled.clone();
+                    let text = Later::new(move || {
+                        let recall = recalled.as_ref().map(|table| table.csv());
+                        let parts = [Some(compared.csv()), recall];
+                        parts.into_iter().flatten().collect::<Vec<_>>().join("\n")
+                    });
                     around.requests.push(Request::Save {
                         name: "comparison.csv".to_owned(),
                         ending: "csv",
@@ -242,7 +261,8 @@ impl ComparePage {
 
     /// Facts in the first model's own words, twice: what the recall test asks.
     fn facts_text(&self) -> String {
-        let row = self.model(0).and_then(|model| {
+        let row = (0..MOST_LANES).find_map(|place| {
+            let model = self.model(place)?;
             let words = Words::of(model).ok()?;
             let row = words.row(32, 1, 0).ok()?;
             Some(model.tokenizer.as_ref()?.decode(&row.ids))
@@ -255,9 +275,7 @@ fn add_menu(ui: &mut Ui, settings: &mut CompareSettings, around: &mut Around<'_>
     ui.menu_button("Add", |ui| {
         for embedded in &EMBEDDED {
             if ui.button(embedded.name).clicked() {
-                settings
-                    .lanes
-                    .push(LaneChoice::Embedded(embedded.name.to_owned()));
+                settings.add(LaneChoice::Embedded(embedded.name.to_owned()));
             }
         }
         ui.separator();
@@ -268,7 +286,7 @@ fn add_menu(ui: &mut Ui, settings: &mut CompareSettings, around: &mut Around<'_>
                 .on_hover_text(path.display().to_string())
                 .clicked()
             {
-                settings.lanes.push(choice);
+                settings.add(choice);
             }
         }
         if ui.button("A folder…").clicked() {

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use egui::{CentralPanel, Panel, ScrollArea, Ui, UiBuilder, Vec2, vec2};
-use mambascope_core::checkpoint::EMBEDDED;
+use mambascope_core::checkpoint::{EMBEDDED, Embedded};
 use mambascope_core::compare::{CompareJob, Compared, Lane};
 use mambascope_core::engine::{Engine, Reply};
 use mambascope_core::generate::Sampling;
@@ -50,6 +50,15 @@ pub enum LaneChoice {
     Folder(PathBuf),
 }
 
+/// A model on the page. Its place is its slot and its colour, and stays when others go.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChosenLane {
+    /// The model.
+    pub choice: LaneChoice,
+    /// Below the most there can be, and its own.
+    pub place: usize,
+}
+
 impl LaneChoice {
     /// What to call it before it is loaded.
     fn name(&self) -> String {
@@ -77,8 +86,8 @@ impl LaneChoice {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct CompareSettings {
-    /// The models, each with the colour of its place.
-    pub lanes: Vec<LaneChoice>,
+    /// The models.
+    pub lanes: Vec<ChosenLane>,
     /// What all read.
     pub text: String,
     /// How many tokens each writes after it.
@@ -97,9 +106,12 @@ pub struct CompareSettings {
 
 impl Default for CompareSettings {
     fn default() -> Self {
-        let embedded = EMBEDDED.iter().map(|embedded| embedded.name.to_owned());
+        let lane = |(place, embedded): (usize, &Embedded)| ChosenLane {
+            choice: LaneChoice::Embedded(embedded.name.to_owned()),
+            place,
+        };
         Self {
-            lanes: embedded.map(LaneChoice::Embedded).collect(),
+            lanes: EMBEDDED.iter().enumerate().map(lane).collect(),
             text: controls::PROSE.to_owned(),
             write: 0,
             sampling: Sampling::default(),
@@ -107,6 +119,16 @@ impl Default for CompareSettings {
             context: 4096,
             rows: 16,
             seed: 0,
+        }
+    }
+}
+
+impl CompareSettings {
+    /// Adds a model in the first place that is free; there may be none.
+    pub fn add(&mut self, choice: LaneChoice) {
+        let is_free = |place: &usize| self.lanes.iter().all(|lane| lane.place != *place);
+        if let Some(place) = (0..MOST_LANES).find(is_free) {
+            self.lanes.push(ChosenLane { choice, place });
         }
     }
 }
@@ -128,6 +150,11 @@ pub struct ComparePage {
     asked: Option<CompareJob>,
     reply: Reply,
     compared: Option<Arc<Compared>>,
+    /// Whether that is of an earlier run than the last one asked for.
+    is_old: bool,
+    recalled: Option<Arc<RecallTable>>,
+    /// The place of every model that is or was on the page, as long as something shows it.
+    places: Vec<(ModelRef, usize)>,
     /// Counts what was compared, for pictures that are kept.
     version: u64,
     asked_recall: Option<RecallJob>,
@@ -147,6 +174,9 @@ impl ComparePage {
             asked: None,
             reply: Reply::default(),
             compared: None,
+            is_old: false,
+            recalled: None,
+            places: Vec::new(),
             version: 0,
             asked_recall: None,
             recall_reply: Reply::default(),
@@ -189,7 +219,7 @@ impl ComparePage {
                     .show(ui, |ui| self.controls(ui, settings, around));
             });
         CentralPanel::default().show(ui, |ui| {
-            self.charts_rect = ui.max_rect();
+            self.charts_rect = ui.max_rect().expand(8.0);
             ScrollArea::vertical()
                 .auto_shrink(false)
                 .show(ui, |ui| self.pictures(ui, settings, around));
@@ -199,15 +229,17 @@ impl ComparePage {
     /// Derives the jobs from the state of the page and takes what answers there are.
     fn ask(&mut self, settings: &CompareSettings, around: &Around<'_>) {
         let engine = around.engine;
-        for (i, slot) in MODELS.into_iter().enumerate() {
-            self.models[i] = match settings.lanes.get(i) {
-                Some(choice) => engine.ask(slot, choice.load()),
+        for (place, slot) in MODELS.into_iter().enumerate() {
+            let lane = settings.lanes.iter().find(|lane| lane.place == place);
+            self.models[place] = match lane {
+                Some(lane) => engine.ask(slot, lane.choice.load()),
                 None => {
                     engine.forget(slot);
                     Reply::default()
                 }
             };
         }
+        self.remember_places();
         let loading = self.models.iter().any(|reply| reply.busy);
         if self.autorun && !loading {
             self.autorun = false;
@@ -222,18 +254,50 @@ impl ComparePage {
                     .is_none_or(|seen| !Arc::ptr_eq(seen, compared))
             {
                 self.compared = Some(Arc::clone(compared));
+                self.is_old = false;
                 self.version += 1;
             }
         }
         if let Some(job) = &self.asked_recall {
             self.recall_reply = engine.ask(RECALL, Job::Recall(job.clone()));
+            if let Some(Answer::Recall(table)) = &self.recall_reply.answer {
+                self.recalled = Some(Arc::clone(table));
+            }
         }
         self.settled = !loading && !self.reply.busy && !self.recall_reply.busy;
     }
 
-    /// The model of a lane, once it is loaded.
-    fn model(&self, lane: usize) -> Option<&Arc<Model>> {
-        match &self.models.get(lane)?.answer {
+    /// Notes which model stands where, and forgets those that nothing shows any more.
+    fn remember_places(&mut self) {
+        for place in 0..MOST_LANES {
+            if let Some(model) = self.model(place) {
+                let model = ModelRef(Arc::clone(model));
+                if self.places.iter().all(|(known, _)| *known != model) {
+                    self.places.push((model, place));
+                }
+            }
+        }
+        let loaded: Vec<ModelRef> = (0..MOST_LANES)
+            .filter_map(|place| Some(ModelRef(Arc::clone(self.model(place)?))))
+            .collect();
+        let (compared, recalled) = (self.compared.as_ref(), self.recalled.as_ref());
+        self.places.retain(|(model, _)| {
+            let in_lanes =
+                compared.is_some_and(|it| it.lanes.iter().any(|lane| lane.model == *model));
+            let in_rows = recalled.is_some_and(|it| it.rows.iter().any(|row| row.model == *model));
+            loaded.contains(model) || in_lanes || in_rows
+        });
+    }
+
+    /// The colour of a model: that of the place it has or had.
+    fn colour(&self, ui: &Ui, model: &ModelRef) -> egui::Color32 {
+        let place = self.places.iter().find(|(known, _)| known == model);
+        colour(ui, place.map_or(MOST_LANES, |(_, place)| *place))
+    }
+
+    /// The model in a place, once it is loaded.
+    fn model(&self, place: usize) -> Option<&Arc<Model>> {
+        match &self.models.get(place)?.answer {
             Some(Answer::Model(model)) => Some(model),
             _ => None,
         }
@@ -241,13 +305,13 @@ impl ComparePage {
 
     /// The models of all lanes, once every one of them is loaded.
     fn loaded(&self, settings: &CompareSettings) -> Option<Vec<ModelRef>> {
-        let lanes = 0..settings.lanes.len();
-        let busy = |lane: &usize| self.models.get(*lane).is_none_or(|reply| reply.busy);
-        if lanes.clone().any(|lane| busy(&lane)) {
-            return None;
-        }
+        let model = |place: usize| {
+            let is_there = !self.models.get(place)?.busy;
+            is_there.then(|| self.model(place)).flatten()
+        };
+        let lanes = settings.lanes.iter();
         lanes
-            .map(|lane| Some(ModelRef(Arc::clone(self.model(lane)?))))
+            .map(|lane| Some(ModelRef(Arc::clone(model(lane.place)?))))
             .collect()
     }
 
@@ -264,7 +328,9 @@ impl ComparePage {
 
     fn run(&mut self, settings: &CompareSettings, around: &Around<'_>) {
         if let Some(job) = self.job(settings, around.backend) {
-            self.compared = None;
+            // Either would wait for the other.
+            around.engine.cancel(RECALL);
+            self.is_old = self.compared.is_some();
             self.asked = Some(job);
             around.engine.allow_again(COMPARE);
         }
@@ -283,17 +349,11 @@ impl ComparePage {
         }
     }
 
-    /// What the last recall test found so far, and of which models.
-    fn recalled(&self) -> Option<(&RecallJob, &RecallTable)> {
-        match (&self.asked_recall, &self.recall_reply.answer) {
-            (Some(job), Some(Answer::Recall(table))) => Some((job, table)),
-            _ => None,
-        }
-    }
-
     fn pictures(&mut self, ui: &mut Ui, settings: &mut CompareSettings, around: &mut Around<'_>) {
         let Some(compared) = self.compared.clone() else {
-            let text = if self.models.iter().any(|reply| reply.busy) || self.reply.busy {
+            let text = if self.reply.busy {
+                "Reading the text…"
+            } else if self.models.iter().any(|reply| reply.busy) {
                 "Loading the models…"
             } else {
                 "Choose two to four models on the left, a text for them to read, and press Run: their losses, their memory \
@@ -303,6 +363,9 @@ impl ComparePage {
             ui.vertical_centered(|ui| ui.label(text));
             return;
         };
+        if self.is_old && self.reply.busy {
+            ui.set_opacity(0.45);
+        }
         self.table(ui, &compared, around.hide_timings);
         ui.add_space(12.0);
         let room = vec2(
@@ -328,10 +391,10 @@ impl ComparePage {
         around: &mut Around<'_>,
     ) {
         match chart {
-            Chart::Texts => table::texts(ui, compared),
-            Chart::Loss => charts::loss(ui, compared, &mut settings.cumulative),
-            Chart::Ledger => charts::ledger(ui, compared, &mut settings.context),
-            Chart::Pace => charts::pace(ui, compared, around.hide_timings),
+            Chart::Texts => self.texts(ui, compared),
+            Chart::Loss => self.loss(ui, compared, &mut settings.cumulative),
+            Chart::Ledger => self.ledger(ui, compared, &mut settings.context),
+            Chart::Pace => self.pace(ui, compared, around.hide_timings),
             Chart::Recall => self.recall(ui, settings, around),
             Chart::Attention => self.attention(ui, compared, around),
         }
@@ -360,10 +423,10 @@ impl Chart {
     ];
 }
 
-/// The colour of a lane, the same in every picture of the page.
-fn colour(ui: &Ui, lane: usize) -> egui::Color32 {
+/// The colour of a place.
+fn colour(ui: &Ui, place: usize) -> egui::Color32 {
     let series = &super::palette(ui).series;
-    series[lane % series.len()]
+    series[place % series.len()]
 }
 
 /// Name of a lane's model, with its number where another has the same.

@@ -18,7 +18,7 @@ use mambascope_core::model::Model;
 use mambascope_core::watch::{WatchJob, Watched};
 
 use self::pictures::Pictures;
-use super::{Request, ScopeSettings, Settings};
+use super::{Reading, Request, ScopeSettings, Settings};
 use crate::backends::BackendChoice;
 
 pub(super) use self::model_bar::progress;
@@ -146,6 +146,10 @@ impl ScopePage {
         self.reply = Reply::default();
         self.prompt_reply = Reply::default();
         settings.layer = settings.layer.min(model.config.n_layers() - 1);
+        if !model.config.has_scans() {
+            // The only reading there is without Δ.
+            settings.reading = Reading::Surprise;
+        }
         self.watched = None;
         self.restart();
         self.pictures = Pictures::default();

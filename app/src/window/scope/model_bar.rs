@@ -24,15 +24,16 @@ impl ScopePage {
                 return;
             };
             backend_menu(ui, settings, around);
+            if ui.button("Model card").clicked() {
+                around.requests.push(Request::ShowCard);
+            }
             ui.label(RichText::new(&model.name).strong()).on_hover_text(source_text(model));
             for fact in facts(model) {
-                ui.label(RichText::new("·").color(palette(ui).weak_text));
-                ui.label(&fact.text).on_hover_text(fact.meaning);
+                item(ui, &fact.text).on_hover_text(fact.meaning);
             }
             if let Some(watched) = &self.watched {
-                ui.label(RichText::new("·").color(palette(ui).weak_text));
                 let bytes = watched.state_bytes;
-                ui.label(format!("state {}", bytes_text(bytes.total() as u64)))
+                item(ui, &format!("state {}", bytes_text(bytes.total() as u64)))
                     .on_hover_text(format!(
                         "Bytes of the buffers that hold what the model remembers of this text, all layers together: {} of hidden states \
                          and {} of convolution windows, which do not grow, and {} of keys and values, which grow with every token.",
@@ -41,15 +42,18 @@ impl ScopePage {
                         bytes_text(bytes.kv as u64),
                     ));
             }
-            if ui.button("Model card").clicked() {
-                around.requests.push(Request::ShowCard);
-            }
             warnings(ui, model);
         });
         if around.loading.busy && around.model.is_some() {
             progress(ui, &around.loading, "loading the model");
         }
     }
+}
+
+/// One fact of the line, with the dot before it; it goes to the next line whole.
+fn item(ui: &mut Ui, text: &str) -> egui::Response {
+    let text = format!("· {text}").replace(' ', "\u{a0}");
+    ui.label(text)
 }
 
 /// A bar for a job on its way.

@@ -60,10 +60,11 @@ impl ScopePage {
                 ui.available_height(),
             );
             let mixer = &model.config.blocks[watched.layer].mixer;
-            let panels = if mixer.attention().is_some() {
-                Panel::OF_ATTENTION.as_slice()
-            } else {
-                Panel::ALL.as_slice()
+            let panels = match mixer.attention() {
+                Some(_) if model.config.has_scans() => Panel::OF_ATTENTION.as_slice(),
+                // There is nothing to see of all layers at once.
+                Some(_) => &Panel::OF_ATTENTION[1..],
+                None => Panel::ALL.as_slice(),
             };
             let board = Board::new(room, panels.len(), LEAST_PANEL);
             let scene = Scene {
@@ -109,6 +110,7 @@ impl ScopePage {
         model: &Arc<Model>,
         around: &mut Around<'_>,
     ) {
+        let has_scans = model.config.has_scans();
         ui.horizontal_wrapped(|ui| {
             let label = ui.label("Colour");
             egui::ComboBox::from_id_salt("reading")
@@ -116,12 +118,18 @@ impl ScopePage {
                 .width(176.0)
                 .show_ui(ui, |ui| {
                     for reading in Reading::ALL {
-                        ui.selectable_value(&mut settings.reading, reading, reading.title());
+                        let has_it = has_scans || reading == Reading::Surprise;
+                        ui.add_enabled_ui(has_it, |ui| {
+                            ui.selectable_value(&mut settings.reading, reading, reading.title())
+                                .on_disabled_hover_text(
+                                    "This model has no Δ: its layers are all attention.",
+                                );
+                        });
                     }
                 })
                 .response
                 .labelled_by(label.id);
-            let of_layers = settings.reading != Reading::Surprise;
+            let of_layers = has_scans && settings.reading != Reading::Surprise;
             ui.add_enabled_ui(of_layers, |ui| {
                 ui.checkbox(&mut settings.all_layers, "mean of all layers");
             });
@@ -131,14 +139,24 @@ impl ScopePage {
             egui::ComboBox::from_id_salt("layer")
                 .selected_text(layer.to_string())
                 .width(56.0)
+                .height(320.0)
                 .show_ui(ui, |ui| {
-                    for i in 0..model.config.n_layers() {
-                        ui.selectable_value(&mut layer, i, i.to_string());
+                    for (i, block) in model.config.blocks.iter().enumerate() {
+                        let name = match block.mixer.attention() {
+                            Some(_) if has_scans => format!("{i}, attention"),
+                            _ => i.to_string(),
+                        };
+                        ui.selectable_value(&mut layer, i, name);
                     }
                 })
                 .response
                 .labelled_by(label.id);
             settings.layer = layer;
+            if !has_scans {
+                ui.separator();
+                trace_menu(ui, settings, watched, model, around);
+                return;
+            }
             ui.separator();
             let label = ui
                 .label("Channels by")
