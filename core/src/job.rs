@@ -216,12 +216,11 @@ impl Workshop {
                 let report = std::cell::RefCell::new(progress);
                 let share = |part: f32| {
                     let done = (part.clamp(0.0, 1.0) * 100.0) as usize;
-                    // A load is short and cannot be stopped half-way.
-                    let _ = report.borrow_mut()(Progress::Count {
-                        what: "checking the weights",
+                    report.borrow_mut()(Progress::Count {
+                        what: "percent of the weights checked",
                         done,
                         total: 100,
-                    });
+                    })
                 };
                 Ok(Answer::Model(Arc::new(checkpoint::load(path, &share)?)))
             }

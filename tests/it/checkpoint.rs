@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::fs;
+use std::ops::ControlFlow;
 use std::path::Path;
 
 use mambascope_core::checkpoint::{LoadError, embedded, load};
@@ -13,7 +14,7 @@ use crate::cli::program;
 use crate::tiny::{Part, Tiny, assert_says, fixture, tokenizer_json, weights_of};
 
 fn open(path: &Path) -> Result<Model, LoadError> {
-    load(path, &|_| {})
+    load(path, &mambascope_core::checkpoint::unhurried)
 }
 
 fn mamba(model: &Model, layer: usize) -> &MambaMixer {
@@ -140,7 +141,8 @@ fn the_embedded_model_loads() {
 fn progress_rises_from_zero_to_one() {
     let seen = RefCell::new(Vec::new());
     load(&fixture("mamba1-tiny"), &|done| {
-        seen.borrow_mut().push(done)
+        seen.borrow_mut().push(done);
+        ControlFlow::Continue(())
     })
     .unwrap();
     let seen = seen.into_inner();
@@ -487,4 +489,23 @@ fn an_index_that_is_wrong_is_named() {
         open(folder.path()),
         &["the file of \"x\" is 3, wanted a name"],
     );
+}
+
+#[test]
+fn loading_stops_when_it_is_told_to() {
+    let heard = RefCell::new(Vec::new());
+    let stopped = load(&fixture("mamba1-tiny"), &|part| {
+        heard.borrow_mut().push(part);
+        if heard.borrow().len() == 3 {
+            ControlFlow::Break(())
+        } else {
+            ControlFlow::Continue(())
+        }
+    });
+    let error = stopped.unwrap_err();
+    assert!(matches!(error, LoadError::Cancelled { .. }), "{error}");
+    assert!(error.to_string().contains("model.safetensors"), "{error}");
+    let heard = heard.into_inner();
+    assert_eq!(heard.len(), 3, "nothing was looked at afterwards");
+    assert!(heard.is_sorted() && heard[2] < 1.0, "{heard:?}");
 }

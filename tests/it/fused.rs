@@ -56,7 +56,7 @@ fn fused() -> BTreeMap<String, Part> {
 }
 
 fn logits(folder: &std::path::Path) -> Vec<f32> {
-    let model = std::sync::Arc::new(checkpoint::load(folder, &|_| ()).unwrap());
+    let model = std::sync::Arc::new(checkpoint::load(folder, &checkpoint::unhurried).unwrap());
     assert_eq!(
         model.warnings.len(),
         1,
@@ -114,7 +114,7 @@ fn a_fused_tensor_of_another_shape_is_named_once() {
     let name = "model.layers.1.feed_forward.experts.gate_up_proj";
     all.get_mut(name).unwrap().shape = vec![4, 32, 64];
     fs::write(folder.path().join("model.safetensors"), weights_of(&all)).unwrap();
-    let error = checkpoint::load(folder.path(), &|_| ())
+    let error = checkpoint::load(folder.path(), &checkpoint::unhurried)
         .unwrap_err()
         .to_string();
     let wanted = format!("{name} has shape [4, 32, 64], wanted [4, 64, 32]");

@@ -256,7 +256,11 @@ fn greedy_text_and_the_states_after_it() {
 /// The logits of a fixture from a model that was changed on purpose: whether the gate lets them pass, on every backend.
 fn passes_after(name: &str, change: impl Fn(&mut Model)) -> bool {
     let passes = |case: &Case| {
-        let mut model = mambascope_core::checkpoint::load(&fixture(name), &|_| ()).unwrap();
+        let mut model = mambascope_core::checkpoint::load(
+            &fixture(name),
+            &mambascope_core::checkpoint::unhurried,
+        )
+        .unwrap();
         change(&mut model);
         let changed = Case {
             model: Arc::new(model),

@@ -509,7 +509,7 @@ fn change_file(name: &str, bytes: &[u8], random: &mut Random) -> Vec<u8> {
 
 /// Loads the folder and runs what was loaded. Whether there was something to run.
 fn load_and_run(folder: &std::path::Path) -> bool {
-    match mambascope_core::checkpoint::load(folder, &|_| {}) {
+    match mambascope_core::checkpoint::load(folder, &mambascope_core::checkpoint::unhurried) {
         Ok(model) => {
             if let Some(Ok(ids)) = model.tokenizer.as_ref().map(|t| t.encode("a cat é")) {
                 ids.iter()

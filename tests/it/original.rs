@@ -9,7 +9,7 @@ use mambascope_core::model::{Family, Model};
 use crate::support::fixture;
 
 fn open(path: &Path) -> Model {
-    load(path, &|_| ()).unwrap()
+    load(path, &mambascope_core::checkpoint::unhurried).unwrap()
 }
 
 #[test]
@@ -72,7 +72,9 @@ fn nothing_in_a_file_is_ever_run() {
         folder.path().join("config.json"),
     )
     .unwrap();
-    let error = load(folder.path(), &|_| ()).unwrap_err().to_string();
+    let error = load(folder.path(), &mambascope_core::checkpoint::unhurried)
+        .unwrap_err()
+        .to_string();
     assert!(error.contains("os.system"), "{error}");
     assert!(!mark.exists());
 }

@@ -172,9 +172,11 @@ fn every_probe_of_every_family_is_the_same_on_both_backends() {
 
 #[test]
 fn limits_of_delta_hold_in_a_prefill_and_not_in_a_step() {
-    let mut model =
-        mambascope_core::checkpoint::load(&crate::support::fixture("mamba2-tiny"), &|_| ())
-            .unwrap();
+    let mut model = mambascope_core::checkpoint::load(
+        &crate::support::fixture("mamba2-tiny"),
+        &mambascope_core::checkpoint::unhurried,
+    )
+    .unwrap();
     for block in &mut model.config.blocks {
         if let MixerDims::Mamba2(dims) = &mut block.mixer {
             dims.dt_limit = (0.02, 0.1);

@@ -18,7 +18,7 @@ pub fn fixture(name: &str) -> PathBuf {
 }
 
 pub fn load(name: &str) -> Arc<Model> {
-    Arc::new(checkpoint::load(&fixture(name), &|_| ()).unwrap())
+    Arc::new(checkpoint::load(&fixture(name), &checkpoint::unhurried).unwrap())
 }
 
 pub fn embedded() -> Arc<Model> {

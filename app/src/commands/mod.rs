@@ -137,9 +137,8 @@ fn load(folder: Option<&Path>) -> Result<Arc<Model>, Failure> {
     let model = match folder {
         // A name is meant as a name unless a folder is called so.
         Some(name) if !name.exists() && named(name).is_some() => load_embedded(named(name))?,
-        Some(folder) => {
-            checkpoint::load(folder, &|_| ()).map_err(|reason| Failure::Load(Box::new(reason)))?
-        }
+        Some(folder) => checkpoint::load(folder, &checkpoint::unhurried)
+            .map_err(|reason| Failure::Load(Box::new(reason)))?,
         None => load_embedded(None)?,
     };
     Ok(Arc::new(model))

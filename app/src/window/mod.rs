@@ -17,9 +17,10 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
 use egui::{Align, Context, Frame, Layout, Panel, RichText, Ui, ViewportBuilder};
+use mambascope_core::checkpoint::LoadError;
 use mambascope_core::engine::Engine;
 use mambascope_core::export::{Later, Picture};
-use mambascope_core::job::{Answer, Job, Workshop};
+use mambascope_core::job::{Answer, Job, JobError, Workshop};
 use mambascope_core::model::Model;
 use mambascope_lessons::reading_guide::ReadingGuide;
 use mambascope_lessons::theme::{self, Palette};
@@ -117,6 +118,8 @@ enum Request {
     },
     /// Ask for a folder to compare.
     AskLane,
+    /// Go on with the model there is.
+    StopLoading,
     /// Ask where to, then write a picture of this part of the window.
     SaveScreen { name: String, rect: egui::Rect },
     /// Put this picture on the clipboard.
@@ -354,9 +357,13 @@ impl Window {
                 } else {
                     format!("{path}: {text}")
                 };
+                let stopped = matches!(
+                    &*error,
+                    JobError::Load(reason) if matches!(**reason, LoadError::Cancelled { .. })
+                );
                 self.notice = Some(Notice {
                     text,
-                    is_error: true,
+                    is_error: !stopped,
                 });
             }
             // Without any model there would be nothing to look at.
@@ -495,6 +502,7 @@ impl Window {
                 self.asking_for_lane = false;
                 self.opening = Some(AskPath::open(path));
             }
+            Request::StopLoading => self.engine.cancel(MODEL),
             Request::AskLane => {
                 self.asking_for_lane = true;
                 self.opening = Some(AskPath::add());

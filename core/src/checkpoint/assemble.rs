@@ -1,7 +1,7 @@
 //! From named ranges of bytes to a [`Model`]: names, shapes and dtypes checked, the tied head resolved, values looked at.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ops::Range;
+use std::ops::{ControlFlow, Range};
 
 use rayon::prelude::*;
 use safetensors::Dtype as StoredDtype;
@@ -36,8 +36,11 @@ pub(super) struct Ingredients {
     pub warnings: Vec<String>,
 }
 
+/// Hears how much of a load is done, 0 to 1, and may stop it.
+pub type Progress<'a> = dyn Fn(f32) -> ControlFlow<()> + 'a;
+
 /// Checks the tensors against the configuration and puts the model together.
-pub(super) fn assemble(from: Ingredients, progress: &dyn Fn(f32)) -> Result<Model, LoadError> {
+pub(super) fn assemble(from: Ingredients, progress: &Progress<'_>) -> Result<Model, LoadError> {
     let Ingredients {
         name,
         source,
@@ -88,8 +91,9 @@ pub(super) fn assemble(from: Ingredients, progress: &dyn Fn(f32)) -> Result<Mode
             "{weights_name} holds tensors this model does not use: {extra}."
         ));
     }
-    warn_of_non_finite(&taken, &mut warnings, progress);
-    progress(1.0);
+    if warn_of_non_finite(&taken, &mut warnings, progress).is_break() {
+        return Err(LoadError::Cancelled { file: weights_name });
+    }
     Ok(Model {
         name,
         source,
@@ -285,8 +289,8 @@ fn same_bytes(a: &Tensor, b: &Tensor) -> bool {
 fn warn_of_non_finite(
     tensors: &[(String, Dtype, Stored)],
     warnings: &mut Vec<String>,
-    progress: &dyn Fn(f32),
-) {
+    progress: &Progress<'_>,
+) -> ControlFlow<()> {
     let total: usize = tensors
         .iter()
         .map(|(_, _, stored)| stored.range.len())
@@ -301,13 +305,14 @@ fn warn_of_non_finite(
             count => odd.push(|| format!("{name}: {count} values are not finite")),
         }
         done += stored.range.len();
-        progress(done as f32 / total.max(1) as f32);
+        progress(done as f32 / total.max(1) as f32)?;
     }
     if !odd.is_empty() {
         warnings.push(format!(
             "{odd}. What the model says will not be meaningful."
         ));
     }
+    ControlFlow::Continue(())
 }
 
 /// How many elements are NaN or infinite: those with every exponent bit set.

@@ -136,6 +136,12 @@ pub enum LoadError {
         /// Tensors that are missing or wrong, each with what was wanted and found.
         problems: Problems,
     },
+    /// Whoever asked did not want it any more.
+    #[error("{file} was not opened: loading was stopped.")]
+    Cancelled {
+        /// The weight file, or the folder of several.
+        file: String,
+    },
     /// A tokenizer that cannot be used.
     #[error("{file}: {source}")]
     Tokenizer {

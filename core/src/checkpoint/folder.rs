@@ -9,7 +9,7 @@ use std::sync::Arc;
 use memmap2::Mmap;
 use serde_json::Value;
 
-use super::assemble::{Ingredients, Stored, assemble};
+use super::assemble::{Ingredients, Progress, Stored, assemble};
 use super::error::{LoadError, Problems};
 use super::{
     CONFIG, TOKENIZER, WEIGHTS, read_config, read_tokenizer, read_torch, read_weights,
@@ -32,12 +32,15 @@ const MAX_CARD_BYTES: usize = 1 << 20;
 
 /// Loads the checkpoint at `path`: its folder, its `config.json`, or one of its weight files.
 ///
-/// Weights are mapped, not read; `progress` goes from 0 to 1 as they are looked through once.
+/// Weights are mapped, not read; `progress` goes from 0 to 1 as they are looked through once, and may stop it there.
 ///
 /// # Errors
-/// When something is missing, unreadable or damaged, or the parts do not fit each other.
-pub fn load(path: &Path, progress: &dyn Fn(f32)) -> Result<Model, LoadError> {
-    progress(0.0);
+/// When something is missing, unreadable or damaged, the parts do not fit each other, or it was stopped.
+pub fn load(path: &Path, progress: &Progress<'_>) -> Result<Model, LoadError> {
+    if progress(0.0).is_break() {
+        let file = display(path);
+        return Err(LoadError::Cancelled { file });
+    }
     let (folder, picked) = locate(path)?;
     let mut warnings = Vec::new();
     let config_file = folder.join(CONFIG);

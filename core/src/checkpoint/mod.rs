@@ -14,7 +14,9 @@ mod safetensors;
 mod torch_zip;
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 
+pub use assemble::Progress;
 pub use embedded::{EMBEDDED, Embedded, embedded};
 pub use error::{LoadError, Problems};
 pub use folder::load;
@@ -85,7 +87,12 @@ fn load_in_memory(from: InMemory<'_>) -> Result<Model, LoadError> {
         card: from.card.map(without_front_matter),
         warnings,
     };
-    assemble(ingredients, &|_| {})
+    assemble(ingredients, &unhurried)
+}
+
+/// For a load that nobody watches.
+pub fn unhurried(_: f32) -> ControlFlow<()> {
+    ControlFlow::Continue(())
 }
 
 fn read_config(text: &str, file: &str) -> Result<Config, LoadError> {

@@ -44,8 +44,15 @@ impl ScopePage {
             }
             warnings(ui, model);
         });
-        if around.loading.busy && around.model.is_some() {
-            progress(ui, &around.loading, "loading the model");
+        // At the start there is something to tell, and to stop, only once a folder is being looked through.
+        let loading = &around.loading;
+        if loading.busy && (around.model.is_some() || loading.progress.is_some()) {
+            ui.horizontal(|ui| {
+                if ui.button("Cancel loading").clicked() {
+                    around.requests.push(Request::StopLoading);
+                }
+                progress(ui, &around.loading, "loading the model");
+            });
         }
     }
 }
