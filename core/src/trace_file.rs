@@ -10,7 +10,7 @@ use ndarray::{Array2, Array3, ArrayD};
 use safetensors::SafeTensorError;
 use safetensors::tensor::{Dtype, Metadata, TensorInfo};
 
-use crate::backend::{Backend, BackendError, DEFAULT_CHUNK, prefill_in_chunks};
+use crate::backend::{Backend, BackendError, DEFAULT_CHUNK, Session, prefill_in_chunks};
 use crate::export::{ExportError, write_file};
 use crate::generate::{Sampling, generate};
 use crate::job::{JobError, ModelRef, Progress};
@@ -66,6 +66,34 @@ impl Array {
     }
 }
 
+/// What the model writes after the text: greedy, to the full length. A trace is compared with others, and they do not stop at an
+/// end-of-text token.
+fn write_on(
+    job: &TraceJob,
+    session: &mut dyn Session,
+    progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
+) -> Result<Vec<u32>, JobError> {
+    let (mut ids, total) = (job.ids.to_vec(), job.write);
+    for done in 1..=total {
+        let go_on = &mut |_| ControlFlow::Continue(());
+        generate(session, &mut ids, &Sampling::greedy(), 1, &mut (), go_on)?;
+        let count = Progress::Count {
+            what: "writing",
+            done,
+            total,
+        };
+        if progress(count).is_break() {
+            return Err(BackendError::Cancelled { done, total }.into());
+        }
+        if done < total {
+            // Read as a text that is given, not as one being written: the record of a model with limits of Δ is then that of the
+            // whole text read at once.
+            session.prefill(&ids[ids.len() - 1..], &mut ())?;
+        }
+    }
+    Ok(ids.split_off(job.ids.len()))
+}
+
 impl TraceFile {
     /// Runs the text and keeps what was asked for. Names and shapes as in the README; no batch axis.
     ///
@@ -114,40 +142,8 @@ impl TraceFile {
             }
         }
         if job.write > 0 {
-            let mut ids = job.ids.to_vec();
-            let mut written = 0;
-            // Greedy, to the full length: a trace is compared with others, and they do not stop at an end-of-text token.
-            while written < job.write {
-                generate(
-                    &mut *session,
-                    &mut ids,
-                    &Sampling::greedy(),
-                    1,
-                    &mut (),
-                    &mut |_| ControlFlow::Continue(()),
-                )?;
-                written += 1;
-                if progress(Progress::Count {
-                    what: "writing",
-                    done: written,
-                    total: job.write,
-                })
-                .is_break()
-                {
-                    return Err(BackendError::Cancelled {
-                        done: written,
-                        total: job.write,
-                    }
-                    .into());
-                }
-                if written < job.write {
-                    // Read as a text that is given, not as one being written: the record of a model with limits of Δ is then
-                    // that of the whole text read at once.
-                    session.prefill(&ids[ids.len() - 1..], &mut ())?;
-                }
-            }
             // Beside the other ids: eight-byte numbers before four-byte ones keeps each at a multiple of its size.
-            let written = Array::ids(ids.split_off(job.ids.len()));
+            let written = Array::ids(write_on(job, &mut *session, progress)?);
             arrays.insert(1, ("gen_ids".to_owned(), written));
         }
         Ok(Self { arrays })

@@ -130,11 +130,8 @@ fn loss_points(lane: &Lane, cumulative: bool, same_tokens: bool) -> Vec<[f64; 2]
 }
 
 impl ComparePage {
-    /// Bytes of each lane's memory as its text grows: measured, and beyond that by the formula.
-    pub(super) fn ledger(&self, ui: &mut Ui, compared: &Compared, context: &mut usize) {
-        let (mut above, mut below) = over_note(ui);
-        let ui = &mut above;
-        let lanes = &compared.lanes;
+    /// For each lane what was measured, and up to `context` tokens what the formula says.
+    fn ledger_lines(&self, ui: &Ui, lanes: &[Lane], context: usize) -> Vec<Line<'static>> {
         let mut lines = Vec::new();
         for (i, lane) in lanes.iter().enumerate() {
             let (name, colour) = (lane_name(lanes, i), self.colour(ui, &lane.model));
@@ -149,7 +146,7 @@ impl ComparePage {
                     StateBytes::formula(&lane.model.config, tokens).total(),
                 )
             };
-            let steps = doublings(from, (*context).max(from));
+            let steps = doublings(from, context.max(from));
             lines.push(
                 Line::new(
                     format!("{name}, by formula"),
@@ -165,6 +162,15 @@ impl ComparePage {
                     .width(2.0),
             );
         }
+        lines
+    }
+
+    /// Bytes of each lane's memory as its text grows: measured, and beyond that by the formula.
+    pub(super) fn ledger(&self, ui: &mut Ui, compared: &Compared, context: &mut usize) {
+        let (mut above, mut below) = over_note(ui);
+        let ui = &mut above;
+        let lanes = &compared.lanes;
+        let lines = self.ledger_lines(ui, lanes, *context);
         let crossings = crossings(lanes);
         let text_colour = palette(ui).text;
         let agrees = lanes.iter().all(Lane::ledger_agrees);

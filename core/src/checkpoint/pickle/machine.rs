@@ -71,7 +71,26 @@ impl<'a> Machine<'a> {
                 let top = self.peek()?;
                 self.push(top)?;
             }
+            opcode => {
+                let is_known = self.constant(opcode)?
+                    || self.string(opcode)?
+                    || self.container(opcode)?
+                    || self.memory(opcode)?
+                    || self.object(opcode)?;
+                if !is_known {
+                    return Err(PickleError::Opcode {
+                        at: self.at,
+                        opcode: op::name(opcode),
+                    });
+                }
+            }
+        }
+        Ok(None)
+    }
 
+    /// Nothing, truth and numbers; whether the opcode is one of them, as for the groups below.
+    fn constant(&mut self, opcode: u8) -> Result<bool, PickleError> {
+        match opcode {
             op::NONE => self.push(Value::None)?,
             op::NEWTRUE => self.push(Value::Bool(true))?,
             op::NEWFALSE => self.push(Value::Bool(false))?,
@@ -99,7 +118,14 @@ impl<'a> Machine<'a> {
                 self.take(8)?;
                 self.push(Value::Other("a number with a fraction"))?;
             }
+            _ => return Ok(false),
+        }
+        Ok(true)
+    }
 
+    /// Texts and bytes.
+    fn string(&mut self, opcode: u8) -> Result<bool, PickleError> {
+        match opcode {
             op::SHORT_BINUNICODE | op::SHORT_BINSTRING => {
                 let length = self.byte()?;
                 self.text(length.into())?;
@@ -124,7 +150,14 @@ impl<'a> Machine<'a> {
                 let length = self.length8()?;
                 self.opaque(length)?;
             }
+            _ => return Ok(false),
+        }
+        Ok(true)
+    }
 
+    /// Tuples, lists, sets and dicts, and what is put into them.
+    fn container(&mut self, opcode: u8) -> Result<bool, PickleError> {
+        match opcode {
             op::EMPTY_TUPLE => self.push_object(Object::Tuple(Vec::new()))?,
             op::TUPLE1 => self.small_tuple::<1>()?,
             op::TUPLE2 => self.small_tuple::<2>()?,
@@ -159,7 +192,14 @@ impl<'a> Machine<'a> {
                 let pairs = self.pairs()?;
                 self.top_dict()?.extend(pairs);
             }
+            _ => return Ok(false),
+        }
+        Ok(true)
+    }
 
+    /// What is kept for later, and fetched.
+    fn memory(&mut self, opcode: u8) -> Result<bool, PickleError> {
+        match opcode {
             op::BINPUT => {
                 let index = self.byte()?;
                 self.remember(index.into())?;
@@ -177,7 +217,14 @@ impl<'a> Machine<'a> {
                 let index = self.length4()?;
                 self.recall(index)?;
             }
+            _ => return Ok(false),
+        }
+        Ok(true)
+    }
 
+    /// Names, what is made by them, and storages.
+    fn object(&mut self, opcode: u8) -> Result<bool, PickleError> {
+        match opcode {
             op::GLOBAL => {
                 let global = self.global()?;
                 self.push(global)?;
@@ -220,15 +267,9 @@ impl<'a> Machine<'a> {
                 let name = self.pop()?;
                 self.push_object(Object::Persistent(name))?;
             }
-
-            opcode => {
-                return Err(PickleError::Opcode {
-                    at: self.at,
-                    opcode: op::name(opcode),
-                });
-            }
+            _ => return Ok(false),
         }
-        Ok(None)
+        Ok(true)
     }
 
     fn take(&mut self, length: usize) -> Result<&'a [u8], PickleError> {
