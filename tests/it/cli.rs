@@ -370,7 +370,7 @@ fn trace_refuses_and_leaves_no_file() {
                 "--budget-mib",
                 "0",
             ],
-            "budget",
+            "--budget-mib",
         ),
         (vec!["--prompt", "It was", "--layers", "0,9"], "no layer 9"),
         (vec!["--ids", "5,2048"], "outside the vocabulary"),
@@ -454,5 +454,20 @@ fn wrong_usage_is_answered_with_help() {
         let output = run(arguments);
         assert_eq!(output.status.code(), Some(2), "{arguments:?}");
         assert!(!stderr(&output).is_empty());
+    }
+}
+
+#[test]
+fn a_model_that_is_neither_a_folder_nor_a_name_is_told_the_names() {
+    for command in [
+        &["check", "nosuch"][..],
+        &["run", "--model", "nosuch", "--prompt", "It"],
+    ] {
+        let output = run(command);
+        assert_eq!(output.status.code(), Some(1));
+        let said = stderr(&output);
+        for wanted in ["nosuch", "novel-mamba-3m", "novel-transformer-4m"] {
+            assert!(said.contains(wanted), "{said}");
+        }
     }
 }

@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use clap::{Args, Parser, Subcommand};
 use mambascope_core::backend::Backend;
-use mambascope_core::checkpoint::{self, EMBEDDED, Embedded};
+use mambascope_core::checkpoint::{self, EMBEDDED, Embedded, LoadError};
 use mambascope_core::model::Model;
 use thiserror::Error;
 
@@ -76,9 +76,9 @@ const MOST_THREADS: i64 = 256;
 enum Failure {
     /// Names the path itself.
     #[error("{0}")]
-    Load(Box<checkpoint::LoadError>),
+    Load(Box<LoadError>),
     #[error("the embedded model cannot be loaded: {0}")]
-    Embedded(Box<checkpoint::LoadError>),
+    Embedded(Box<LoadError>),
     #[error(transparent)]
     Job(#[from] mambascope_core::job::JobError),
     #[error(transparent)]
@@ -138,10 +138,25 @@ fn load(folder: Option<&Path>) -> Result<Arc<Model>, Failure> {
         // A name is meant as a name unless a folder is called so.
         Some(name) if !name.exists() && named(name).is_some() => load_embedded(named(name))?,
         Some(folder) => checkpoint::load(folder, &checkpoint::unhurried)
-            .map_err(|reason| Failure::Load(Box::new(reason)))?,
+            .map_err(|reason| not_loaded(folder, reason))?,
         None => load_embedded(None)?,
     };
     Ok(Arc::new(model))
+}
+
+/// A path that leads nowhere may have been meant as a name.
+fn not_loaded(typed: &Path, reason: LoadError) -> Failure {
+    match reason {
+        LoadError::NotFound { path } if path == typed => {
+            let names: Vec<&str> = EMBEDDED.iter().map(|embedded| embedded.name).collect();
+            Failure::Said(format!(
+                "there is no file or folder {}, and no model of that name in this program: wanted a folder, or one of {}",
+                path.display(),
+                names.join(", ")
+            ))
+        }
+        reason => Failure::Load(Box::new(reason)),
+    }
 }
 
 /// The embedded model of that name.

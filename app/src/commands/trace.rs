@@ -5,9 +5,9 @@ use std::ops::ControlFlow;
 use std::path::PathBuf;
 
 use clap::Args;
-use mambascope_core::job::{ModelRef, prompt_ids};
+use mambascope_core::job::{JobError, ModelRef, prompt_ids};
 use mambascope_core::model::Model;
-use mambascope_core::trace::{DEFAULT_BUDGET, Probe, TracePlan};
+use mambascope_core::trace::{DEFAULT_BUDGET, Probe, TraceError, TracePlan};
 use mambascope_core::trace_file::{TraceFile, TraceJob};
 
 use super::{Failure, Machine, emit, load, prompt_text, warn};
@@ -57,6 +57,16 @@ fn probe(name: &str) -> Result<Probe, String> {
     })
 }
 
+/// Names what to change on the command line when a record is too large.
+fn with_options(error: JobError) -> Failure {
+    match error {
+        JobError::Trace(TraceError::OverBudget { .. }) => Failure::Said(format!(
+            "{error} (--layers, --probes, --prompt, --budget-mib)"
+        )),
+        error => error.into(),
+    }
+}
+
 impl Trace {
     pub(super) fn execute(&self) -> Result<(), Failure> {
         let model = load(self.model.as_deref())?;
@@ -79,11 +89,11 @@ impl Trace {
                 budget: 0,
             };
             plan.check_each_probe(&job.model.config)
-                .map_err(mambascope_core::job::JobError::from)?;
+                .map_err(JobError::from)?;
         }
-        let file = TraceFile::record(&job, &mut *backend, &mut |_| ControlFlow::Continue(()))?;
-        file.write(&self.out)
-            .map_err(mambascope_core::job::JobError::from)?;
+        let file = TraceFile::record(&job, &mut *backend, &mut |_| ControlFlow::Continue(()))
+            .map_err(with_options)?;
+        file.write(&self.out).map_err(JobError::from)?;
         for (name, shape) in file.contents() {
             emit(&format!("{name} {shape:?}\n"))?;
         }
