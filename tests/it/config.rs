@@ -3,6 +3,8 @@
 use mambascope_core::model::{BlockDims, Config, Family, MambaDims, MixerDims};
 use serde_json::{Value, json};
 
+use crate::support::parameters;
+
 fn config(text: &str) -> Config {
     Config::from_json(text).unwrap()
 }
@@ -44,16 +46,6 @@ fn absent_keys_take_hugging_faces_defaults() {
     };
     assert_eq!(found, wanted);
     assert_eq!(config(r#"{"architectures": ["MambaForCausalLM"]}"#), wanted);
-}
-
-/// Weights of a checkpoint of this configuration, the head counted once when it is tied.
-fn parameters(config: &Config) -> usize {
-    let entry = config.family.entry();
-    let specs = entry.tensors(config).into_iter();
-    specs
-        .filter(|spec| !config.tied || spec.name != entry.head_name())
-        .map(|spec| spec.shape.iter().product::<usize>())
-        .sum()
 }
 
 fn mamba(config: &Config) -> MambaDims {

@@ -5,6 +5,8 @@ use mambascope_core::model::{
 };
 use serde_json::{Value, json};
 
+use crate::support::parameters;
+
 fn config(keys: Value) -> Config {
     Config::from_json(&keys.to_string()).unwrap()
 }
@@ -15,16 +17,6 @@ fn refuses(keys: Value, needle: &str) {
         .unwrap_err()
         .to_string();
     assert!(message.contains(needle), "{needle:?} is not in: {message}");
-}
-
-/// Weights of a checkpoint of this configuration, the head counted once when it is tied.
-fn parameters(config: &Config) -> usize {
-    let entry = config.family.entry();
-    let specs = entry.tensors(config).into_iter();
-    specs
-        .filter(|spec| !config.tied || spec.name != entry.head_name())
-        .map(|spec| spec.shape.iter().product::<usize>())
-        .sum()
 }
 
 fn mamba2(config: &Config) -> Mamba2Dims {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use mambascope_core::backend::{Backend, FastBackend, NaiveBackend};
 use mambascope_core::checkpoint;
-use mambascope_core::model::Model;
+use mambascope_core::model::{Config, Model};
 use ndarray::{ArrayD, IxDyn};
 use safetensors::{Dtype, SafeTensors};
 
@@ -146,4 +146,14 @@ fn nan_never_agrees() {
     assert!(!close(f64::NAN, 1.0) && !close(1.0, f64::NAN) && !close(f64::NAN, f64::NAN));
     assert!(!close(f64::INFINITY, f64::INFINITY));
     assert!(compare(&[], &[1.0], Tolerance::Absolute(1.0)).is_err());
+}
+
+/// Weights of a checkpoint of this configuration, the head counted once when it is tied.
+pub fn parameters(config: &Config) -> usize {
+    let entry = config.family.entry();
+    let specs = entry.tensors(config).into_iter();
+    specs
+        .filter(|spec| !config.tied || spec.name != entry.head_name())
+        .map(|spec| spec.shape.iter().product::<usize>())
+        .sum()
 }

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
-use egui::{Align, Context, Frame, Layout, Panel, RichText, Ui, ViewportBuilder};
+use egui::{Align, Context, Frame, Layout, Panel, RichText, ScrollArea, Ui, ViewportBuilder};
 use mambascope_core::checkpoint::LoadError;
 use mambascope_core::engine::Engine;
 use mambascope_core::export::{Later, Picture};
@@ -100,6 +100,17 @@ fn reason(error: &str) -> String {
 /// The colours of the theme in force.
 fn palette(ui: &Ui) -> &'static Palette {
     theme::palette(ui.visuals())
+}
+
+/// The side of a page where it is told what to do; its width is kept under the name.
+fn controls_panel(ui: &mut Ui, name: &'static str, contents: impl FnOnce(&mut Ui)) {
+    Panel::left(name)
+        .resizable(true)
+        .default_size(320.0)
+        .size_range(260.0..=560.0)
+        .show(ui, |ui| {
+            ScrollArea::vertical().auto_shrink(false).show(ui, contents);
+        });
 }
 
 /// What a page may ask of the window around it.
@@ -607,14 +618,12 @@ impl Window {
 
     fn guide_page(&mut self, ui: &mut Ui) {
         egui::CentralPanel::default().show(ui, |ui| {
-            egui::ScrollArea::vertical()
-                .auto_shrink(false)
-                .show(ui, |ui| {
-                    ui.vertical_centered(|ui| {
-                        ui.add_space(16.0);
-                        self.guide.show(ui);
-                    });
+            ScrollArea::vertical().auto_shrink(false).show(ui, |ui| {
+                ui.vertical_centered(|ui| {
+                    ui.add_space(16.0);
+                    self.guide.show(ui);
                 });
+            });
         });
     }
 
@@ -651,7 +660,7 @@ impl Window {
         let modal = files::modal("model card", ctx).show(ctx, |ui| {
             let room = ui.ctx().content_rect().size() - egui::vec2(96.0, 160.0);
             ui.set_width(room.x.min(760.0));
-            egui::ScrollArea::vertical()
+            ScrollArea::vertical()
                 .max_height(room.y)
                 .auto_shrink([false, true])
                 .show(ui, |ui| {

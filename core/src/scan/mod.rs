@@ -88,6 +88,36 @@ pub struct ScanError {
     pub found: Vec<usize>,
 }
 
+/// An operand has the shape the others ask for.
+fn check(operand: &'static str, found: &[usize], wanted: &[usize]) -> Result<(), ScanError> {
+    if found == wanted {
+        return Ok(());
+    }
+    Err(ScanError {
+        operand,
+        wanted: format!("{wanted:?}"),
+        found: found.to_vec(),
+    })
+}
+
+/// B or C, `[tokens, groups, slots]`, has a whole number of `readers` (channels or heads) for each group.
+fn check_groups(
+    operand: &'static str,
+    found: &[usize],
+    [tokens, readers, slots]: [usize; 3],
+) -> Result<(), ScanError> {
+    match *found {
+        [_, groups, _] if groups > 0 && readers % groups == 0 => {
+            check(operand, found, &[tokens, groups, slots])
+        }
+        _ => Err(ScanError {
+            operand,
+            wanted: format!("[{tokens}, groups that divide {readers}, {slots}]"),
+            found: found.to_vec(),
+        }),
+    }
+}
+
 impl<T> ScanInput<'_, T> {
     /// Tokens, channels, slots.
     pub fn dims(&self) -> (usize, usize, usize) {
@@ -101,16 +131,6 @@ impl<T> ScanInput<'_, T> {
     /// Names the first operand that does not fit.
     pub fn validate(&self) -> Result<(), ScanError> {
         let (l, d, n) = self.dims();
-        let check = |operand, found: &[usize], wanted: &[usize]| {
-            if found == wanted {
-                return Ok(());
-            }
-            Err(ScanError {
-                operand,
-                wanted: format!("{wanted:?}"),
-                found: found.to_vec(),
-            })
-        };
         check("delta", self.delta_ld.shape(), &[l, d])?;
         check("A", self.a_dn.shape(), &[d, n])?;
         for (operand, vector) in [("delta_bias", &self.delta_bias_d), ("D", &self.d_skip_d)] {
@@ -128,16 +148,7 @@ impl<T> ScanInput<'_, T> {
             match projection {
                 Projection::Constant(dn) => check(operand, dn.shape(), &[d, n])?,
                 Projection::Selective(lgn) => {
-                    let groups = lgn.dim().1;
-                    if groups == 0 || d % groups != 0 {
-                        let wanted = format!("[{l}, groups that divide {d}, {n}]");
-                        return Err(ScanError {
-                            operand,
-                            wanted,
-                            found: lgn.shape().to_vec(),
-                        });
-                    }
-                    check(operand, lgn.shape(), &[l, groups, n])?;
+                    check_groups(operand, lgn.shape(), [l, d, n])?;
                 }
             }
         }

@@ -12,7 +12,7 @@
 
 use ndarray::{Array3, ArrayView1, ArrayView2, ArrayView3};
 
-use super::{Real, ScanError, softplus};
+use super::{Real, ScanError, check, check_groups, softplus};
 
 /// Everything the scan reads, one sequence.
 #[derive(Clone, Copy, Debug)]
@@ -74,24 +74,7 @@ impl<T: Real> SsdInput<'_, T> {
     pub fn validate(&self) -> Result<(), ScanError> {
         let (l, h, p, n) = self.dims();
         let groups = self.b_lgn.dim().1;
-        let check = |operand, found: &[usize], wanted: &[usize]| {
-            if found == wanted {
-                return Ok(());
-            }
-            Err(ScanError {
-                operand,
-                wanted: format!("{wanted:?}"),
-                found: found.to_vec(),
-            })
-        };
-        if groups == 0 || h % groups != 0 {
-            return Err(ScanError {
-                operand: "B",
-                wanted: format!("[{l}, groups that divide {h}, {n}]"),
-                found: self.b_lgn.shape().to_vec(),
-            });
-        }
-        check("B", self.b_lgn.shape(), &[l, groups, n])?;
+        check_groups("B", self.b_lgn.shape(), [l, h, n])?;
         check("C", self.c_lgn.shape(), &[l, groups, n])?;
         check("dt", self.dt_lh.shape(), &[l, h])?;
         check("A", self.a_h.shape(), &[h])?;

@@ -9,7 +9,7 @@ mod table;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use egui::{CentralPanel, Panel, ScrollArea, Ui, UiBuilder, Vec2, vec2};
+use egui::{CentralPanel, ScrollArea, Ui, UiBuilder, Vec2, vec2};
 use mambascope_core::checkpoint::{EMBEDDED, Embedded};
 use mambascope_core::compare::{CompareJob, Compared, Lane};
 use mambascope_core::engine::{Engine, Reply};
@@ -20,8 +20,8 @@ use mambascope_core::recall::{RecallJob, RecallTable};
 use serde::{Deserialize, Serialize};
 
 use self::attention::MapChoice;
-use super::Request;
 use super::board::Board;
+use super::{Request, controls_panel};
 
 /// The slots in which the page's models are loaded, one a lane.
 const MODELS: [&str; MOST_LANES] = [
@@ -209,15 +209,9 @@ impl ComparePage {
         around: &mut Around<'_>,
     ) {
         self.ask(settings, around);
-        Panel::left("compare controls")
-            .resizable(true)
-            .default_size(320.0)
-            .size_range(260.0..=560.0)
-            .show(ui, |ui| {
-                ScrollArea::vertical()
-                    .auto_shrink(false)
-                    .show(ui, |ui| self.controls(ui, settings, around));
-            });
+        controls_panel(ui, "compare controls", |ui| {
+            self.controls(ui, settings, around)
+        });
         CentralPanel::default().show(ui, |ui| {
             self.charts_rect = ui.max_rect().expand(8.0);
             ScrollArea::vertical()

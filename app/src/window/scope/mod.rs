@@ -10,7 +10,7 @@ mod pictures;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use egui::{CentralPanel, Key, Panel, ScrollArea, Ui};
+use egui::{CentralPanel, Key, Panel, Ui};
 use mambascope_core::engine::{Engine, Reply};
 use mambascope_core::generate::Finish;
 use mambascope_core::job::{Answer, Job, ModelRef};
@@ -18,7 +18,7 @@ use mambascope_core::model::Model;
 use mambascope_core::watch::{WatchJob, Watched};
 
 use self::pictures::Pictures;
-use super::{Reading, Request, ScopeSettings, Settings};
+use super::{Reading, Request, ScopeSettings, Settings, controls_panel};
 use crate::backends::BackendChoice;
 
 pub(super) use self::model_bar::progress;
@@ -172,15 +172,7 @@ impl ScopePage {
         self.keys(ui, settings, around);
         self.advance(ui, settings);
         Panel::top("model").show(ui, |ui| self.model_bar(ui, settings, around));
-        Panel::left("controls")
-            .resizable(true)
-            .default_size(320.0)
-            .size_range(260.0..=560.0)
-            .show(ui, |ui| {
-                ScrollArea::vertical()
-                    .auto_shrink(false)
-                    .show(ui, |ui| self.controls(ui, settings, around));
-            });
+        controls_panel(ui, "controls", |ui| self.controls(ui, settings, around));
         CentralPanel::default().show(ui, |ui| self.pictures(ui, settings, around));
     }
 

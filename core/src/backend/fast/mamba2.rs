@@ -1,6 +1,6 @@
 //! The Mamba-2 mixer over a chunk of tokens. The steps are numbered as in the naive backend.
 
-use ndarray::{Array2, Array4, s};
+use ndarray::{Array3, Array4, s};
 
 use super::conv::Conv;
 use super::math::{activate_delta, gate};
@@ -213,7 +213,8 @@ pub(super) fn standalone(
 ) -> crate::scan::SsdOutput<f32> {
     let (l, h, p, n) = input.dims();
     let g = input.b_lgn.dim().1;
-    let delta_lh = Array2::from_shape_fn((l, h), |(l, h)| input.delta(l, h));
+    let tokens_heads = (0..l).flat_map(|l| (0..h).map(move |h| (l, h)));
+    let delta_lh: Vec<f32> = tokens_heads.map(|(l, h)| input.delta(l, h)).collect();
     let flat =
         |values: ndarray::ArrayView3<'_, f32>| -> Vec<f32> { values.iter().copied().collect() };
     let (x, b, c) = (flat(input.x_lhp), flat(input.b_lgn), flat(input.c_lgn));
@@ -227,23 +228,19 @@ pub(super) fn standalone(
         x: Rows::whole(&x, h * p),
         b: Rows::whole(&b, g * n),
         c: Rows::whole(&c, g * n),
-        delta_lh: delta_lh.as_slice().unwrap_or(&[]),
+        delta_lh: &delta_lh,
         a_h: &input.a_h.to_vec(),
         d_skip_h: &input
             .d_skip_h
             .map_or_else(|| vec![0.0; h], |d_skip| d_skip.to_vec()),
     };
-    let mut output = crate::scan::SsdOutput {
-        y_lhp: ndarray::Array3::zeros((l, h, p)),
-        last_hpn: input.initial_hpn.map_or_else(
-            || ndarray::Array3::zeros((h, p, n)),
-            |initial| initial.as_standard_layout().into_owned(),
-        ),
-    };
-    if let (Some(y), Some(last)) = (output.y_lhp.as_slice_mut(), output.last_hpn.as_slice_mut())
-        && l > 0
-    {
-        ssd.run(chunk, last, y, &mut Vec::new(), threads);
+    let mut y = vec![0.0; l * h * p];
+    let mut last = input.initial_hpn.map_or_else(|| vec![0.0; h * p * n], flat);
+    if l > 0 {
+        ssd.run(chunk, &mut last, &mut y, &mut Vec::new(), threads);
     }
-    output
+    crate::scan::SsdOutput {
+        y_lhp: Array3::from_shape_fn((l, h, p), |(l, i, j)| y[(l * h + i) * p + j]),
+        last_hpn: Array3::from_shape_fn((h, p, n), |(i, j, k)| last[(i * p + j) * n + k]),
+    }
 }
