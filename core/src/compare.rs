@@ -260,13 +260,13 @@ impl Runner {
                 .as_ref()
                 .map_or(0, |tokenizer| tokenizer.len());
             let id = self
-                .sampler
-                .pick(self.session.logits(), &self.ids, sampling, known);
+                .session
+                .pick(&mut self.sampler, &self.ids, sampling, known)?;
             self.ids.push(id);
             self.ended = model.config.eos.contains(&id);
         }
         let id = self.ids[position];
-        let scores = self.session.logits();
+        let scores = self.session.logits()?;
         let nats = (position > 0).then(|| log_sum_exp(scores) - scores[id as usize]);
         let start = Instant::now();
         let mut maps = Maps(&mut self.lane.attention);

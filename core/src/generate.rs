@@ -213,7 +213,7 @@ pub enum Finish {
 /// The last token is chosen but not read back.
 ///
 /// # Errors
-/// As [`Session::step`].
+/// As [`Session::step`] and [`Session::logits`].
 pub fn generate(
     session: &mut dyn Session,
     history: &mut Vec<u32>,
@@ -229,7 +229,7 @@ pub fn generate(
         .map_or(0, |tokenizer| tokenizer.len());
     let mut sampler = Sampler::default();
     for written in 1..=limit {
-        let id = sampler.pick(session.logits(), history, sampling, known);
+        let id = session.pick(&mut sampler, history, sampling, known)?;
         history.push(id);
         if on_token(id).is_break() {
             return Ok(Finish::Cancelled);

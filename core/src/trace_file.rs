@@ -126,7 +126,7 @@ impl TraceFile {
                 })
             },
         )?;
-        let state = session.state();
+        let state = session.state()?;
 
         let mut arrays = vec![("input_ids".to_owned(), Array::ids(job.ids.to_vec()))];
         let trace = tap.finish();

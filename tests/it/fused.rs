@@ -65,7 +65,7 @@ fn logits(folder: &std::path::Path) -> Vec<f32> {
     );
     let mut session = FastBackend::new(1).unwrap().open(&model).unwrap();
     session.prefill(&[5, 17, 3, 90, 41, 8], &mut ()).unwrap();
-    session.logits().to_vec()
+    session.logits().unwrap().to_vec()
 }
 
 #[test]

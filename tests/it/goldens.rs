@@ -92,7 +92,7 @@ impl Case {
             ControlFlow::Continue(())
         })
         .unwrap();
-        (tap.finish(), session.state())
+        (tap.finish(), session.state().unwrap())
     }
 
     fn check(&self, what: &str, trace: &Trace, state: &mambascope_core::state::State) {
@@ -217,7 +217,7 @@ fn greedy_text_and_the_states_after_it() {
             let mut session = backend.open(&case.model).unwrap();
             let mut history = case.prompt();
             session.prefill(&history, &mut ()).unwrap();
-            let mut rows: Vec<f32> = session.logits().to_vec();
+            let mut rows: Vec<f32> = session.logits().unwrap().to_vec();
             let wanted = ids(&case.get("gen_ids"));
             let written = history.len();
             // The fixtures' texts run on after an end-of-text id: 16 tokens, the last not read back.
@@ -235,7 +235,7 @@ fn greedy_text_and_the_states_after_it() {
                 assert_eq!(history.len(), before + 1);
                 if history.len() < written + wanted.len() {
                     session.step(history[before], &mut ()).unwrap();
-                    rows.extend_from_slice(session.logits());
+                    rows.extend_from_slice(session.logits().unwrap());
                 }
             }
             assert_eq!(
@@ -246,7 +246,7 @@ fn greedy_text_and_the_states_after_it() {
                 backend.name()
             );
             assert_close("gen_logits", rows, &case.get("gen_logits"), LOGITS);
-            for (i, layer) in session.state().layers.iter().enumerate() {
+            for (i, layer) in session.state().unwrap().layers.iter().enumerate() {
                 case.check_state(backend.name(), i, layer, "_after_gen");
             }
         }
@@ -347,8 +347,8 @@ fn a_model_with_limits_is_read_as_the_reference_reads_it() {
         session.prefill(&case.prompt(), &mut ()).unwrap();
         let (mut rows, mut written) = (Vec::new(), Vec::new());
         for _ in 0..16 {
-            rows.extend_from_slice(session.logits());
-            written.push(mambascope_core::generate::argmax(session.logits()));
+            rows.extend_from_slice(session.logits().unwrap());
+            written.push(mambascope_core::generate::argmax(session.logits().unwrap()));
             session
                 .prefill(&written[written.len() - 1..], &mut ())
                 .unwrap();

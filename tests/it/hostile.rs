@@ -244,8 +244,12 @@ fn assert_runs(model: Model) {
         let mut session = backend.open(&model).unwrap();
         session.prefill(&[0, 1, 0], &mut ()).unwrap();
         session.step(1, &mut ()).unwrap();
-        let next =
-            Sampler::default().pick(session.logits(), &[0, 1, 0, 1], &Sampling::default(), 0);
+        let next = Sampler::default().pick(
+            session.logits().unwrap(),
+            &[0, 1, 0, 1],
+            &Sampling::default(),
+            0,
+        );
         assert!((next as usize) < model.config.vocab_size);
     }
 }

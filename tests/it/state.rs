@@ -6,6 +6,7 @@ use std::sync::Arc;
 use mambascope_core::backend::{
     Backend, BackendError, FastBackend, NaiveBackend, Session, prefill_in_chunks,
 };
+use mambascope_core::generate::{Sampler, Sampling};
 use mambascope_core::model::{MixerDims, Model};
 use mambascope_core::state::{State, StateBytes};
 use mambascope_core::trace::{DEFAULT_BUDGET, Probe, Site, Trace, TraceError, TracePlan, TraceTap};
@@ -60,7 +61,12 @@ fn chunks_of_any_size_and_steps_agree() {
         let vocab = model.config.vocab_size;
         for (l, &id) in ids.iter().enumerate() {
             session.step(id, &mut ()).unwrap();
-            let stepped: Vec<f64> = session.logits().iter().map(|&x| x.into()).collect();
+            let stepped: Vec<f64> = session
+                .logits()
+                .unwrap()
+                .iter()
+                .map(|&x| x.into())
+                .collect();
             compare(
                 &stepped,
                 &whole[l * vocab..(l + 1) * vocab],
@@ -113,7 +119,12 @@ fn chunks_steps_and_backends_agree_in_every_family() {
             let mut session = backend.open(&model).unwrap();
             for (l, &id) in ids.iter().enumerate() {
                 session.step(id, &mut ()).unwrap();
-                let stepped: Vec<f64> = session.logits().iter().map(|&x| x.into()).collect();
+                let stepped: Vec<f64> = session
+                    .logits()
+                    .unwrap()
+                    .iter()
+                    .map(|&x| x.into())
+                    .collect();
                 compare(
                     &stepped,
                     &plain[l * vocab..(l + 1) * vocab],
@@ -194,7 +205,12 @@ fn limits_of_delta_hold_in_a_prefill_and_not_in_a_step() {
                     session.prefill(part, &mut ()).unwrap();
                 }
             }
-            session.logits().iter().map(|&x| x.into()).collect()
+            session
+                .logits()
+                .unwrap()
+                .iter()
+                .map(|&x| x.into())
+                .collect()
         };
         let whole = logits(&limited, false, 12);
         let same =
@@ -244,7 +260,7 @@ fn restored_sessions(model: &Arc<Model>, ids: &[u32]) {
     for mut backend in backends() {
         let mut first = backend.open(model).unwrap();
         first.prefill(before, &mut ()).unwrap();
-        let snapshot = first.state();
+        let snapshot = first.state().unwrap();
         assert_eq!(snapshot.position, before.len());
         assert_eq!(snapshot.bytes(), first.state_bytes());
         assert_eq!(
@@ -255,17 +271,22 @@ fn restored_sessions(model: &Arc<Model>, ids: &[u32]) {
         second.prefill(after, &mut ()).unwrap();
         second.set_state(&snapshot).unwrap();
         assert_eq!(
-            second.logits(),
-            first.logits(),
+            second.logits().unwrap(),
+            first.logits().unwrap(),
             "the scores are those of the snapshot"
         );
         for &id in after {
             first.step(id, &mut ()).unwrap();
             second.step(id, &mut ()).unwrap();
-            assert_eq!(first.logits(), second.logits(), "{}", backend.name());
+            assert_eq!(
+                first.logits().unwrap(),
+                second.logits().unwrap(),
+                "{}",
+                backend.name()
+            );
         }
-        assert_eq!(first.state(), second.state());
-        assert_eq!(first.state().position, ids.len());
+        assert_eq!(first.state().unwrap(), second.state().unwrap());
+        assert_eq!(first.state().unwrap().position, ids.len());
     }
 }
 
@@ -275,7 +296,7 @@ fn a_state_can_be_edited_compared_and_refused() {
     for mut backend in backends() {
         let mut session = backend.open(&model).unwrap();
         session.prefill(&ids[..50], &mut ()).unwrap();
-        let kept = session.state();
+        let kept = session.state().unwrap();
         assert_eq!(
             kept.bytes(),
             session.state_bytes(),
@@ -288,17 +309,17 @@ fn a_state_can_be_edited_compared_and_refused() {
         layer.ssm_dn.column_mut(0).fill(0.0);
         assert!(kept.max_difference(&edited).unwrap() > 0.01);
         session.step(ids[50], &mut ()).unwrap();
-        let untouched = session.logits().to_vec();
+        let untouched = session.logits().unwrap().to_vec();
         session.set_state(&edited).unwrap();
         session.step(ids[50], &mut ()).unwrap();
         assert_ne!(
-            session.logits(),
+            session.logits().unwrap(),
             untouched,
             "a forgotten slot changes what comes next"
         );
         session.set_state(&kept).unwrap();
         session.step(ids[50], &mut ()).unwrap();
-        assert_eq!(session.logits(), untouched);
+        assert_eq!(session.logits().unwrap(), untouched);
 
         let mut broken = kept.clone();
         broken.layers[0].recurrent_mut().unwrap().conv_dk[[3, 1]] = f32::NAN;
@@ -306,7 +327,7 @@ fn a_state_can_be_edited_compared_and_refused() {
         let mut blind = kept.clone();
         blind.logits_v = None;
         session.set_state(&blind).unwrap();
-        assert!(session.logits().iter().all(|&x| x == 0.0));
+        assert!(session.logits().unwrap().iter().all(|&x| x == 0.0));
         blind.logits_v = Some(vec![0.0; 3]);
         let error = session.set_state(&blind).unwrap_err().to_string();
         assert!(
@@ -337,7 +358,22 @@ fn ids_are_checked_before_anything_changes() {
             error.contains("2048") && error.contains("position 1") && error.contains("0 to 2047"),
             "{error}"
         );
-        assert_eq!(session.state(), State::zeros(&model.config));
+        assert_eq!(session.state().unwrap(), State::zeros(&model.config));
+    }
+}
+
+#[test]
+fn a_session_picks_what_the_sampler_would() {
+    let (model, ids) = (embedded(), text_ids());
+    for mut backend in backends() {
+        let mut session = backend.open(&model).unwrap();
+        session.prefill(&ids, &mut ()).unwrap();
+        for sampling in [Sampling::greedy(), Sampling::default()] {
+            let scores = session.logits().unwrap().to_vec();
+            let wanted = Sampler::default().pick(&scores, &ids, &sampling, 0);
+            let picked = session.pick(&mut Sampler::default(), &ids, &sampling, 0);
+            assert_eq!(picked, Ok(wanted));
+        }
     }
 }
 
@@ -360,7 +396,7 @@ fn a_prefill_can_be_stopped_between_chunks() {
             total: ids.len()
         })
     );
-    assert_eq!(session.state().position, 20);
+    assert_eq!(session.state().unwrap().position, 20);
 }
 
 #[test]

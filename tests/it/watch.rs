@@ -114,7 +114,7 @@ fn the_state_shown_is_the_state_that_was() {
             continue;
         }
         for layer in [0, 3, 5] {
-            let state = session.state();
+            let state = session.state().unwrap();
             let wanted = &state.layers[layer].recurrent().unwrap().ssm_dn;
             let watched = run(
                 &mut watch,
@@ -160,7 +160,7 @@ fn states_and_readings_of_every_family() {
         let prompt: Arc<[u32]> = (0..90u32).map(|i| (i * i * 5 + i) % vocab).collect();
         let mut session = backend().open(&model).unwrap();
         session.prefill(&prompt, &mut ()).unwrap();
-        let state = session.state();
+        let state = session.state().unwrap();
         for layer in 0..model.config.n_layers() {
             let watched = watch_once(&WatchJob {
                 model: ModelRef(Arc::clone(&model)),
@@ -227,7 +227,12 @@ fn readings_and_surprise_are_what_their_formulas_say() {
         if token == 0 {
             assert_eq!(record.surprise, None);
         } else {
-            let scores: Vec<f64> = session.logits().iter().map(|&x| x.into()).collect();
+            let scores: Vec<f64> = session
+                .logits()
+                .unwrap()
+                .iter()
+                .map(|&x| x.into())
+                .collect();
             let total: f64 = scores.iter().map(|x| x.exp()).sum();
             let wanted = total.ln() - scores[record.id as usize];
             assert!(
@@ -237,7 +242,7 @@ fn readings_and_surprise_are_what_their_formulas_say() {
             );
         }
         session.step(record.id, &mut ()).unwrap();
-        let best = mambascope_core::generate::argmax(session.logits());
+        let best = mambascope_core::generate::argmax(session.logits().unwrap());
         assert_eq!(record.next[0].0, best);
         assert!(record.next.len() == 10 && record.next.is_sorted_by(|a, b| a.1 >= b.1));
 

@@ -194,7 +194,7 @@ impl Measured {
         self.prefill_secs.push(start.elapsed().as_secs_f64());
         let start = Instant::now();
         for _ in 0..tokens {
-            let id = argmax(session.logits());
+            let id = argmax(session.logits()?);
             session.step(id, &mut ())?;
         }
         self.decode_secs.push(start.elapsed().as_secs_f64());

@@ -11,6 +11,7 @@ use thiserror::Error;
 pub use fast::FastBackend;
 pub use naive::{NaiveBackend, Precision};
 
+use crate::generate::{Sampler, Sampling};
 use crate::model::Model;
 use crate::scan::{ScanError, ScanInput, ScanOutput, SsdInput, SsdOutput};
 use crate::state::{RecurrentState, State, StateBytes, StateError};
@@ -75,17 +76,42 @@ pub trait Session: Send {
     /// As [`Session::prefill`].
     fn step(&mut self, id: u32, tap: &mut dyn Tap) -> Result<(), BackendError>;
 
-    /// Scores after the last token read, `[v]`; zeros before the first, and after a state without scores was set.
-    fn logits(&self) -> &[f32];
+    /// Scores after the last token read, `[v]`; zeros before the first, and after a state without scores was set. They live
+    /// where the model runs: a device fetches them when they are asked for, and once a token.
+    ///
+    /// # Errors
+    /// When a device fails while they are fetched.
+    fn logits(&mut self) -> Result<&[f32], BackendError>;
+
+    /// Chooses the token after `history` by the scores, as [`Sampler::pick`] would: a session on a device may choose there, so
+    /// that its scores need not travel.
+    ///
+    /// # Errors
+    /// As [`Session::logits`].
+    fn pick(
+        &mut self,
+        sampler: &mut Sampler,
+        history: &[u32],
+        sampling: &Sampling,
+        known: usize,
+    ) -> Result<u32, BackendError> {
+        Ok(sampler.pick(self.logits()?, history, sampling, known))
+    }
 
     /// The model it runs.
     fn model(&self) -> &Arc<Model>;
 
     /// A snapshot of the state.
-    fn state(&self) -> State;
+    ///
+    /// # Errors
+    /// When a device fails while it is fetched.
+    fn state(&self) -> Result<State, BackendError>;
 
     /// The states of the scans alone, without the caches of attention, which may be large.
-    fn scan_states(&self) -> Vec<Option<RecurrentState>>;
+    ///
+    /// # Errors
+    /// As [`Session::state`].
+    fn scan_states(&self) -> Result<Vec<Option<RecurrentState>>, BackendError>;
 
     /// Bytes in use in the buffers that hold the state.
     fn state_bytes(&self) -> StateBytes;
@@ -137,6 +163,20 @@ pub enum BackendError {
         threads: usize,
         /// What the system said.
         reason: String,
+    },
+    /// A device, or its driver, could not go on: a whole sentence made by the device's backend, with what they said and what
+    /// to do about it.
+    #[error("{0}")]
+    Device(String),
+    /// A device without the memory a model takes.
+    #[error(
+        "the device has no memory for {wanted} bytes ({free} bytes are free): close other programs that use it, or open a smaller model"
+    )]
+    DeviceMemory {
+        /// Bytes asked for.
+        wanted: u64,
+        /// Bytes the device said are free.
+        free: u64,
     },
 }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use ndarray::{Array2, ArrayD, ArrayViewD, Axis, Ix2};
 
 use super::{AttentionRecord, BLOCK, LayerRecord, NEXT_TOKENS, Reading, ScanRecord, TokenRecord};
+use crate::backend::BackendError;
 use crate::backend::fast::{dot, mean_decay};
 use crate::generate::{log_sum_exp, most_likely};
 use crate::model::{Config, Model, RecurrentDims};
@@ -62,10 +63,14 @@ impl Recorder {
     }
 
     /// Keeps the state before the next token, where one is due; call before every chunk, which must not cross a block.
-    pub(super) fn before_chunk(&mut self, states: impl FnOnce() -> Vec<Option<RecurrentState>>) {
+    pub(super) fn before_chunk(
+        &mut self,
+        states: impl FnOnce() -> Result<Vec<Option<RecurrentState>>, BackendError>,
+    ) -> Result<(), BackendError> {
         if self.records.len().is_multiple_of(BLOCK) {
-            self.snapshots.push_back(states().into());
+            self.snapshots.push_back(states()?.into());
         }
+        Ok(())
     }
 
     /// Makes records of the chunk that has just passed, whose tokens were `ids`, and drops what is older than the window.

@@ -156,12 +156,13 @@ impl Watch {
                 .tokenizer
                 .as_ref()
                 .map_or(0, |tokenizer| tokenizer.len());
-            let id =
-                self.sampler
-                    .pick(self.session.logits(), &self.ids, &self.text.sampling, known);
+            let sampling = &self.text.sampling;
+            let id = self
+                .session
+                .pick(&mut self.sampler, &self.ids, sampling, known)?;
             let end_of_text = model.config.eos.contains(&id);
             self.ids.push(id);
-            self.recorder.before_chunk(|| self.session.scan_states());
+            self.recorder.before_chunk(|| self.session.scan_states())?;
             self.session.step(id, &mut self.recorder)?;
             self.recorder.after_chunk(&[id]);
             self.read = self.ids.len();
@@ -180,7 +181,7 @@ impl Watch {
     /// Reads the ids up to `end`, which lies in the block of the next one, and records them.
     fn read_recorded(&mut self, end: usize) -> Result<(), BackendError> {
         let ids = &self.ids[self.read..end];
-        self.recorder.before_chunk(|| self.session.scan_states());
+        self.recorder.before_chunk(|| self.session.scan_states())?;
         self.session.prefill(ids, &mut self.recorder)?;
         self.recorder.after_chunk(ids);
         self.read = end;

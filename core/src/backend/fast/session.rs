@@ -105,34 +105,34 @@ impl Session for FastSession {
         self.forward(&[id], Reading::Step, tap)
     }
 
-    fn logits(&self) -> &[f32] {
-        &self.logits_v
+    fn logits(&mut self) -> Result<&[f32], BackendError> {
+        Ok(&self.logits_v)
     }
 
     fn model(&self) -> &Arc<Model> {
         &self.model
     }
 
-    fn state(&self) -> State {
+    fn state(&self) -> Result<State, BackendError> {
         let layer = |block: &Block| match block {
             Block::Mamba(block) => LayerState::Recurrent(block.state()),
             Block::Mamba2(block) => LayerState::Recurrent(block.state()),
             Block::Attention(block) => LayerState::Attention(block.state()),
         };
-        State {
+        Ok(State {
             position: self.position,
             layers: self.blocks.iter().map(layer).collect(),
             logits_v: (self.position > 0).then(|| self.logits_v.clone()),
-        }
+        })
     }
 
-    fn scan_states(&self) -> Vec<Option<RecurrentState>> {
+    fn scan_states(&self) -> Result<Vec<Option<RecurrentState>>, BackendError> {
         let state = |block: &Block| match block {
             Block::Mamba(block) => Some(block.state()),
             Block::Mamba2(block) => Some(block.state()),
             Block::Attention(_) => None,
         };
-        self.blocks.iter().map(state).collect()
+        Ok(self.blocks.iter().map(state).collect())
     }
 
     fn state_bytes(&self) -> StateBytes {

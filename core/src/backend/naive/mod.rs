@@ -198,15 +198,15 @@ impl<T: Real> Session for NaiveSession<T> {
         self.forward(&[id], Reading::Step, tap)
     }
 
-    fn logits(&self) -> &[f32] {
-        &self.logits_v
+    fn logits(&mut self) -> Result<&[f32], BackendError> {
+        Ok(&self.logits_v)
     }
 
     fn model(&self) -> &Arc<Model> {
         &self.model
     }
 
-    fn state(&self) -> State {
+    fn state(&self) -> Result<State, BackendError> {
         let layer = |memory: &Memory<T>| match memory {
             Memory::Recurrent(state) => LayerState::Recurrent(state.to_single()),
             Memory::Attention(cache) => LayerState::Attention(KvCache {
@@ -214,19 +214,19 @@ impl<T: Real> Session for NaiveSession<T> {
                 values: cache.values.mapv(T::to_single),
             }),
         };
-        State {
+        Ok(State {
             position: self.position,
             layers: self.layers.iter().map(layer).collect(),
             logits_v: (self.position > 0).then(|| self.logits_v.clone()),
-        }
+        })
     }
 
-    fn scan_states(&self) -> Vec<Option<RecurrentState>> {
+    fn scan_states(&self) -> Result<Vec<Option<RecurrentState>>, BackendError> {
         let state = |memory: &Memory<T>| match memory {
             Memory::Recurrent(state) => Some(state.to_single()),
             Memory::Attention(_) => None,
         };
-        self.layers.iter().map(state).collect()
+        Ok(self.layers.iter().map(state).collect())
     }
 
     fn state_bytes(&self) -> StateBytes {
