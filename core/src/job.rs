@@ -11,6 +11,7 @@ use crate::checkpoint::{self, EMBEDDED, Embedded, LoadError};
 use crate::compare::{CompareJob, Compared, compare};
 use crate::export::{ExportError, Later, Picture, write_file};
 use crate::model::Model;
+use crate::parity::{Parity, ParityJob, REFERENCE, parity};
 use crate::recall::{RecallError, RecallJob, RecallTable, recall};
 use crate::trace::TraceError;
 use crate::trace_file::{TraceFile, TraceJob};
@@ -48,6 +49,8 @@ pub enum Job {
     Compare(CompareJob),
     /// Ask several models for facts in their context.
     Recall(RecallJob),
+    /// Measure a backend against the naive one.
+    Parity(ParityJob),
     /// Turn a prompt into ids; counts as work because a prompt may be a megabyte.
     Tokenize {
         /// Whose tokenizer.
@@ -91,6 +94,8 @@ pub enum Answer {
     Compared(Arc<Compared>),
     /// Of a recall test.
     Recall(Arc<RecallTable>),
+    /// Of a comparison of backends.
+    Parity(Arc<Parity>),
     /// Of a tokenisation.
     Ids(Arc<[u32]>),
     /// Of a save: the file, and its bytes.
@@ -233,6 +238,12 @@ impl Workshop {
             Job::Recall(job) => {
                 let table = recall(job, self.backend(&job.backend)?, progress)?;
                 Ok(Answer::Recall(Arc::new(table)))
+            }
+            Job::Parity(job) => {
+                let mut chosen = self.backend(&job.backend)?.open(&job.model)?;
+                let mut naive = self.backend(REFERENCE)?.open(&job.model)?;
+                let found = parity(job, &mut *chosen, &mut *naive, progress)?;
+                Ok(Answer::Parity(Arc::new(found)))
             }
             Job::Tokenize { model, text } => Ok(Answer::Ids(prompt_ids(model, text)?.into())),
             Job::SaveText { path, text } => {

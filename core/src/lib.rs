@@ -36,6 +36,7 @@ pub mod generate;
 pub mod hippo;
 pub mod job;
 pub mod model;
+pub mod parity;
 pub mod recall;
 pub mod s4;
 pub mod scan;

@@ -248,6 +248,13 @@ impl State {
         Ok(())
     }
 
+    /// The largest absolute value of any entry of the layers; a NaN among them does not count.
+    pub fn max_abs(&self) -> f32 {
+        let arrays = self.layers.iter().flat_map(|layer| layer.arrays());
+        let values = arrays.flat_map(|(_, array)| array.iter());
+        values.fold(0.0, |most, value| most.max(value.abs()))
+    }
+
     /// The largest absolute difference of any entry of the layers; NaN when either holds one.
     ///
     /// # Errors
