@@ -100,10 +100,11 @@ impl Parity {
         let states_agree = self
             .states
             .is_none_or(|states| f64::from(states.max) <= states_allowed(states));
-        self.tokens > 0
-            && self.not_finite.is_none()
-            && f64::from(self.logits.max) <= LOGITS_TOLERANCE
-            && states_agree
+        self.tokens > 0 && self.not_finite.is_none() && self.logits_agree() && states_agree
+    }
+
+    fn logits_agree(&self) -> bool {
+        f64::from(self.logits.max) <= LOGITS_TOLERANCE
     }
 
     /// All that was measured, each with its name, for a reader.
@@ -162,18 +163,16 @@ impl Parity {
     }
 }
 
-/// In one line, as on the badge: "≤ 3.1e-5 vs naive ✓ (24 tokens)".
+/// In one line, as on the badge: "≤ 3.1e-5 vs naive ✔ (24 tokens)".
 impl fmt::Display for Parity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let bound = at_most(self.logits.max);
         match &self.not_finite {
-            Some(found) => write!(f, "NaN at token {} vs {REFERENCE}", found.token)?,
-            None => write!(f, "≤ {} vs {REFERENCE}", at_most(self.logits.max))?,
-        }
-        f.write_str(if self.is_within() {
-            " ✓ "
-        } else {
-            " ✗ too far "
-        })?;
+            Some(found) => write!(f, "not finite at token {} ✖ ", found.token),
+            None if self.is_within() => write!(f, "≤ {bound} vs {REFERENCE} ✔ "),
+            None if self.logits_agree() => write!(f, "states too far from {REFERENCE} ✖ "),
+            None => write!(f, "≤ {bound} vs {REFERENCE} ✖ too far "),
+        }?;
         let Self { tokens, total, .. } = self;
         match (tokens, total) {
             (1, 1) => write!(f, "(1 token)"),

@@ -9,6 +9,7 @@ use mambascope_core::model::{
     FeedForwardDims, InnerNorm, Mamba2Dims, Mamba2Mixer, MambaDims, MambaMixer, Mixer, MixerDims,
     Model,
 };
+use mambascope_core::parity::LOGITS_TOLERANCE;
 use mambascope_core::state::LayerState;
 use mambascope_core::tensor::Tensor;
 use mambascope_core::trace::{DEFAULT_BUDGET, Probe, Site, Trace, TracePlan, TraceTap};
@@ -16,7 +17,7 @@ use ndarray::{ArrayD, Axis};
 
 use crate::support::{Arrays, Tolerance, assert_close, backends, compare, fixture, load};
 
-const LOGITS: Tolerance = Tolerance::Absolute(2e-4);
+const LOGITS: Tolerance = Tolerance::Absolute(LOGITS_TOLERANCE);
 const LAYERS: Tolerance = Tolerance::OfLargest(1e-4);
 
 /// One of every family, and two with sizes that nothing divides.
