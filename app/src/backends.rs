@@ -14,6 +14,9 @@ pub struct BackendChoice {
     pub unavailable: Option<String>,
 }
 
+/// Why the naive backend cannot be measured against itself.
+pub const NOTHING_TO_COMPARE: &str = "The naive backend is what the others are measured against: there is nothing to compare it with.";
+
 /// Names as on the command line, in the order they are shown.
 pub const NAMES: [&str; 3] = ["fast", "naive", "cuda"];
 

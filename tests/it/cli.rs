@@ -278,6 +278,36 @@ fn check_prints_the_card_or_the_reason() {
     }
 }
 
+#[test]
+fn check_measures_a_backend_against_the_naive_one() {
+    let path = fixture("mamba1-tiny");
+    let folder = path.to_str().unwrap();
+    for (arguments, tokens) in [
+        (&["check", "--backend", "fast"][..], "(24 tokens)"),
+        (&["check", folder, "--backend", "fast"], "(8 tokens)"),
+        (
+            &["check", folder, "--backend", "fast", "--prompt", "5"],
+            "(1 token)",
+        ),
+    ] {
+        let output = run(arguments);
+        assert!(output.status.success(), "{}", stderr(&output));
+        let said = stdout(&output);
+        let lines: Vec<&str> = said.lines().rev().take(4).collect();
+        let badge = format!(" vs naive ✔ {tokens}");
+        assert!(
+            lines[3].starts_with("fast ") && lines[3].ends_with(&badge),
+            "{said}"
+        );
+        for (line, name) in lines.iter().zip(["states", "ln p", "logits"]) {
+            assert!(line.starts_with(name) && line.contains('≤'), "{said}");
+        }
+    }
+    let output = run(&["check", "--backend", "naive"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr(&output).contains("nothing to compare"));
+}
+
 /// Ids of the first text of a fixture, as the command line wants them.
 fn ids(expected: &Arrays) -> String {
     let row = expected
@@ -450,6 +480,7 @@ fn wrong_usage_is_answered_with_help() {
         &["run", "--prompt", "x", "--backend", "abacus"],
         &["run", "--prompt", "x", "--greedy", "--top-k", "3"],
         &["--model", "x", "check"],
+        &["check", "--prompt", "without a backend"],
     ] {
         let output = run(arguments);
         assert_eq!(output.status.code(), Some(2), "{arguments:?}");

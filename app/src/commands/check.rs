@@ -1,23 +1,38 @@
 //! `mambascope check`: everything that is known of a model, or why it cannot be loaded.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use clap::Args;
+use mambascope_core::job::ModelRef;
 use mambascope_core::model::{Config, FeedForwardDims, Model, Source};
+use mambascope_core::parity::{ParityJob, REFERENCE, parity};
 use mambascope_core::state::StateBytes;
 
-use super::{Failure, emit, load};
-use crate::window::{bytes_text, mixers_text};
+use super::{Failure, Threads, backend, count_on_terminal, emit, load, prompt_text};
+use crate::backends::{NAMES, NOTHING_TO_COMPARE};
+use crate::window::{ScopeSettings, bytes_text, mixers_text};
 
 #[derive(Args)]
 pub(super) struct Check {
     /// Folder of the model, or the name of an embedded one; novel-mamba-3m without.
     #[arg(value_name = "DIR")]
     folder: Option<PathBuf>,
+    /// Also read a text on this backend and on the naive one, and say how far their scores lie apart; fails when that is too far.
+    #[arg(long, value_parser = NAMES)]
+    backend: Option<String>,
+    /// The text they read; - reads standard input.
+    #[arg(long, value_name = "TEXT", requires = "backend")]
+    prompt: Option<String>,
+    #[command(flatten)]
+    threads: Threads,
 }
 
 impl Check {
     pub(super) fn execute(&self) -> Result<(), Failure> {
+        if self.backend.as_deref() == Some(REFERENCE) {
+            return Err(Failure::Said(NOTHING_TO_COMPARE.to_owned()));
+        }
         let model = load(self.folder.as_deref())?;
         let mut text = summary(&model);
         for warning in &model.warnings {
@@ -27,7 +42,43 @@ impl Check {
             text.push_str(&format!("\n{}\n", card.trim_end()));
         }
         emit(&text)?;
-        Ok(())
+        match &self.backend {
+            Some(name) => self.measure(name, model),
+            None => Ok(()),
+        }
+    }
+
+    /// Measures a backend against the naive one and prints what was found.
+    fn measure(&self, name: &str, model: Arc<Model>) -> Result<(), Failure> {
+        let job = ParityJob {
+            text: self.text(&model)?.into(),
+            backend: name.to_owned(),
+            model: ModelRef(model),
+        };
+        let mut chosen = backend(name, &self.threads)?.open(&job.model)?;
+        let mut naive = backend(REFERENCE, &self.threads)?.open(&job.model)?;
+        let found = parity(&job, &mut *chosen, &mut *naive, &mut count_on_terminal())?;
+        let mut text = format!("\n{name:<13} {found}\n");
+        for (name, value) in found.details() {
+            text.push_str(&format!("{name:<13} {value}\n"));
+        }
+        emit(&text)?;
+        if found.is_within() {
+            Ok(())
+        } else {
+            let reason = format!("the {name} backend does not agree with the naive one");
+            Err(Failure::Said(reason))
+        }
+    }
+
+    /// The text to read: what was typed, or what the window opens with.
+    fn text(&self, model: &Model) -> Result<String, Failure> {
+        let known = ScopeSettings::default();
+        Ok(match (&self.prompt, &model.tokenizer) {
+            (Some(prompt), _) => prompt_text(prompt)?.into_owned(),
+            (None, Some(_)) => known.prompt,
+            (None, None) => known.prompt_ids,
+        })
     }
 }
 

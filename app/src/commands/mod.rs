@@ -7,7 +7,8 @@ mod run;
 mod trace;
 
 use std::borrow::Cow;
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -15,6 +16,7 @@ use std::sync::Arc;
 use clap::{Args, Parser, Subcommand};
 use mambascope_core::backend::Backend;
 use mambascope_core::checkpoint::{self, EMBEDDED, Embedded, LoadError};
+use mambascope_core::job::Progress;
 use mambascope_core::model::Model;
 use thiserror::Error;
 
@@ -43,7 +45,7 @@ enum Command {
     Run(run::Run),
     /// Record what happens inside to a safetensors file.
     Trace(trace::Trace),
-    /// Load a model, check every tensor, print its card.
+    /// Load a model, check every tensor, print its card; with a backend, measure that against the naive one.
     Check(check::Check),
     /// Ask models for facts in their context, and print how many they know.
     Recall(recall::Recall),
@@ -221,4 +223,19 @@ fn emit(text: &str) -> io::Result<()> {
     let mut out = io::stdout().lock();
     out.write_all(text.as_bytes())?;
     out.flush()
+}
+
+/// Counts on the terminal how far a job is, if there is one to count on.
+fn count_on_terminal() -> impl FnMut(Progress) -> ControlFlow<()> {
+    let shows = io::stderr().is_terminal();
+    move |progress| {
+        if let Progress::Count { what, done, total } = progress
+            && shows
+        {
+            let end = if done == total { "\r\x1b[K" } else { "" };
+            // Nothing is lost with a line of progress.
+            let _ = write!(io::stderr(), "\r{what}: {done} of {total}{end}");
+        }
+        ControlFlow::Continue(())
+    }
 }

@@ -1,16 +1,14 @@
 //! `mambascope recall`: how many facts in their context models still know, as a table of models by numbers of facts.
 
-use std::io::{IsTerminal, Write};
-use std::ops::ControlFlow;
 use std::path::PathBuf;
 
 use clap::Args;
 use mambascope_core::checkpoint::EMBEDDED;
-use mambascope_core::job::{ModelRef, Progress};
+use mambascope_core::job::ModelRef;
 use mambascope_core::recall::{MOST_FACTS, RecallJob, RecallScore, RecallTable, recall};
 use serde_json::json;
 
-use super::{Failure, Machine, emit, load, load_embedded, warn};
+use super::{Failure, Machine, count_on_terminal, emit, load, load_embedded, warn};
 
 #[derive(Args)]
 pub(super) struct Recall {
@@ -54,17 +52,7 @@ impl Recall {
             rows: self.rows as usize,
             seed: self.seed,
         };
-        let shows_progress = std::io::stderr().is_terminal();
-        let table = recall(&job, &mut *backend, &mut |progress| {
-            if let Progress::Count { done, total, .. } = progress
-                && shows_progress
-            {
-                let end = if done == total { "\r\x1b[K" } else { "" };
-                // Nothing is lost with a line of progress.
-                let _ = write!(std::io::stderr(), "\r{done} of {total} rows{end}");
-            }
-            ControlFlow::Continue(())
-        })?;
+        let table = recall(&job, &mut *backend, &mut count_on_terminal())?;
         emit(&if self.json {
             self.object(&table)
         } else {
