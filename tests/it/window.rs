@@ -6,6 +6,7 @@
 mod compare;
 mod files;
 mod going_on;
+mod parity;
 mod reach;
 
 use std::time::{Duration, Instant};

@@ -27,7 +27,7 @@ use mambascope_lessons::theme::{self, Palette};
 
 pub use self::compare::{ChosenLane, ComparePage, CompareSettings, LaneChoice};
 use self::files::{AskPath, Asked};
-pub use self::scope::{ScopePage, bytes_text, mixers_text};
+pub use self::scope::{ScopePage, bytes_text, mixers_text, parity_badge};
 pub use self::settings::{ChannelOrder, DeltaView, Page, Reading, ScopeSettings, Settings};
 use crate::backends::{self, BackendChoice};
 

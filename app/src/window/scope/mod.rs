@@ -5,6 +5,7 @@ mod controls;
 mod lines;
 mod model_bar;
 mod panels;
+mod parity;
 mod pictures;
 
 use std::path::PathBuf;
@@ -17,12 +18,14 @@ use mambascope_core::job::{Answer, Job, ModelRef};
 use mambascope_core::model::Model;
 use mambascope_core::watch::{WatchJob, Watched};
 
+use self::parity::ParityCheck;
 use self::pictures::Pictures;
 use super::{Reading, Request, ScopeSettings, Settings, controls_panel};
 use crate::backends::BackendChoice;
 
 pub(super) use self::model_bar::progress;
 pub use self::model_bar::{bytes_text, count_text, mixers_text};
+pub use self::parity::parity_badge;
 pub(super) use self::pictures::token_text;
 
 /// Prompts that show something, for the embedded model's taste.
@@ -91,6 +94,7 @@ pub struct ScopePage {
     watched: Option<Arc<Watched>>,
     reply: Reply,
     prompt_reply: Reply,
+    parity: ParityCheck,
     pictures: Pictures,
     autoplay: bool,
     settled: bool,
@@ -114,6 +118,7 @@ impl ScopePage {
             watched: None,
             reply: Reply::default(),
             prompt_reply: Reply::default(),
+            parity: ParityCheck::default(),
             pictures: Pictures::default(),
             autoplay: settings.autoplay,
             settled: false,
@@ -132,6 +137,7 @@ impl ScopePage {
         if self.reply.busy {
             self.cancel(engine);
         }
+        self.parity.halt(engine);
     }
 
     /// Starts over with another model.
@@ -143,6 +149,7 @@ impl ScopePage {
     ) {
         engine.forget(WATCH);
         engine.forget(PROMPT);
+        self.parity.forget(engine);
         self.reply = Reply::default();
         self.prompt_reply = Reply::default();
         settings.layer = settings.layer.min(model.config.n_layers() - 1);
@@ -169,6 +176,8 @@ impl ScopePage {
         around: &mut Around<'_>,
     ) {
         self.ask(settings, around);
+        let parity_job = self.parity_job(settings, around);
+        self.parity.ask(around.engine, parity_job.as_ref());
         self.keys(ui, settings, around);
         self.advance(ui, settings);
         Panel::top("model").show(ui, |ui| self.model_bar(ui, settings, around));

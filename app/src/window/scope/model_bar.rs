@@ -3,9 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use egui::{RichText, Ui};
-use mambascope_core::model::{Config, MixerDims, Model, Source};
-
 use mambascope_core::checkpoint::EMBEDDED;
+use mambascope_core::engine::Reply;
+use mambascope_core::model::{Config, MixerDims, Model, Source};
 
 use super::{Around, ScopePage};
 use crate::window::{Request, ScopeSettings, palette};
@@ -24,6 +24,7 @@ impl ScopePage {
                 return;
             };
             backend_menu(ui, settings, around);
+            self.parity(ui, settings, around);
             if ui.button("Model card").clicked() {
                 around.requests.push(Request::ShowCard);
             }
@@ -58,24 +59,25 @@ impl ScopePage {
 }
 
 /// One fact of the line, with the dot before it; it goes to the next line whole.
-fn item(ui: &mut Ui, text: &str) -> egui::Response {
+pub(super) fn item(ui: &mut Ui, text: &str) -> egui::Response {
     let text = format!("· {text}").replace(' ', "\u{a0}");
     ui.label(text)
 }
 
-/// A bar for a job on its way.
-pub(in crate::window) fn progress(
-    ui: &mut Ui,
-    reply: &mambascope_core::engine::Reply,
-    otherwise: &str,
-) {
-    let (what, share) = match reply.progress {
+/// How far a job is, in words and as a share.
+pub(super) fn progress_text(reply: &Reply, otherwise: &str) -> (String, f32) {
+    match reply.progress {
         Some((what, done, total)) if total > 0 => (
             format!("{what}: {done} of {total}"),
             done as f32 / total as f32,
         ),
         _ => (format!("{otherwise}…"), 0.0),
-    };
+    }
+}
+
+/// A bar for a job on its way.
+pub(in crate::window) fn progress(ui: &mut Ui, reply: &Reply, otherwise: &str) {
+    let (what, share) = progress_text(reply, otherwise);
     ui.add(
         egui::ProgressBar::new(share)
             .text(what)
