@@ -1,7 +1,7 @@
 //! Which backends there are, and why some cannot be used: the list behind the menu and the command line.
 
 use mambascope_core::backend::{Backend, BackendError, FastBackend, NaiveBackend};
-use mambascope_kernels::device;
+use mambascope_kernels::{CudaBackend, device};
 
 /// A row of the backend menu.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,10 +45,10 @@ fn rows(unavailable: impl Fn(&str) -> Option<String>) -> Vec<BackendChoice> {
 
 /// Why a backend cannot be used here, a sentence; asking about `cuda` may start its driver.
 pub fn unavailable(name: &str) -> Option<String> {
-    (name == "cuda").then(device::unavailable_reason)
+    (name == "cuda").then(device::unavailable_reason).flatten()
 }
 
-/// The backends that can be used; 0 threads means one for each core.
+/// The backends; 0 threads means one for each core. A device is started when a model is first opened on it.
 ///
 /// # Errors
 /// When the system refuses the threads.
@@ -56,5 +56,6 @@ pub fn available(threads: usize) -> Result<Vec<Box<dyn Backend>>, BackendError> 
     Ok(vec![
         Box::new(FastBackend::new(threads)?),
         Box::new(NaiveBackend::default()),
+        Box::new(CudaBackend::default()),
     ])
 }

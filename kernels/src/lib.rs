@@ -1,3 +1,20 @@
-//! CUDA for Mambascope: the only crate that speaks to a device. So far it tells whether there is one.
+//! CUDA for Mambascope: the only crate that speaks to a device. [`device`] tells whether there is one; [`CudaBackend`] runs
+//! models on it. The kernels are in `cuda/`, and in `ptx/` as a machine without a toolkit loads them.
 
+mod backend;
+pub mod bench;
+mod blocks;
+mod buffer;
 pub mod device;
+mod gpu;
+mod ops;
+mod pass;
+mod scan;
+mod session;
+pub mod source;
+mod ssd;
+mod weights;
+
+pub use backend::CudaBackend;
+pub use gpu::{Gpu, Use};
+pub use scan::{MOST_SLOTS, Operand, ScanKernel};

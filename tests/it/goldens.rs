@@ -15,7 +15,19 @@ use mambascope_core::tensor::Tensor;
 use mambascope_core::trace::{DEFAULT_BUDGET, Probe, Site, Trace, TracePlan, TraceTap};
 use ndarray::{ArrayD, Axis};
 
-use crate::support::{Arrays, Tolerance, assert_close, backends, compare, fixture, load};
+use crate::support::{
+    Arrays, Backends, Tolerance, assert_close, compare, fixture, load, on_every_backend,
+};
+
+on_every_backend!(
+    every_stage_agrees_with_the_references,
+    greedy_text_and_the_states_after_it,
+    the_gate_sees_known_mistakes,
+    a_model_with_limits_is_read_as_the_reference_reads_it,
+    the_gate_sees_mistakes_in_mamba_2,
+    the_gate_sees_mistakes_in_the_inner_norms,
+    the_gate_sees_mistakes_in_experts_and_attention,
+);
 
 const LOGITS: Tolerance = Tolerance::Absolute(LOGITS_TOLERANCE);
 const LAYERS: Tolerance = Tolerance::OfLargest(1e-4);
@@ -180,8 +192,7 @@ const STAGES: [Probe; 10] = [
     Probe::RouterLogits,
 ];
 
-#[test]
-fn every_stage_agrees_with_the_references() {
+fn every_stage_agrees_with_the_references(backends: Backends) {
     for case in Case::all() {
         for mut backend in backends() {
             for chunk in [1, 7, 64, usize::MAX] {
@@ -211,8 +222,7 @@ fn double_precision_agrees_too() {
     }
 }
 
-#[test]
-fn greedy_text_and_the_states_after_it() {
+fn greedy_text_and_the_states_after_it(backends: Backends) {
     for case in Case::all() {
         for mut backend in backends() {
             let mut session = backend.open(&case.model).unwrap();
@@ -255,7 +265,7 @@ fn greedy_text_and_the_states_after_it() {
 }
 
 /// The logits of a fixture from a model that was changed on purpose: whether the gate lets them pass, on every backend.
-fn passes_after(name: &str, change: impl Fn(&mut Model)) -> bool {
+fn passes_after(backends: Backends, name: &str, change: impl Fn(&mut Model)) -> bool {
     let passes = |case: &Case| {
         let mut model = mambascope_core::checkpoint::load(
             &fixture(name),
@@ -305,29 +315,30 @@ fn mamba(model: &mut Model) -> impl Iterator<Item = (&mut MambaDims, &mut MambaM
     })
 }
 
-#[test]
-fn the_gate_sees_known_mistakes() {
+fn the_gate_sees_known_mistakes(backends: Backends) {
     for name in FIXTURES {
-        assert!(passes_after(name, |_| ()), "{name} unchanged");
+        assert!(passes_after(backends, name, |_| ()), "{name} unchanged");
     }
     // The weakest mistake there is: how far it shows depends on how small a model's activations are.
     for name in ["mamba1-tiny", "mamba1-odd"] {
         let eps = |model: &mut Model| model.config.norm_eps = 1e-6;
-        assert!(!passes_after(name, eps), "ε 1e-6 for 1e-5 in {name}");
+        assert!(
+            !passes_after(backends, name, eps),
+            "ε 1e-6 for 1e-5 in {name}"
+        );
     }
     for name in FIXTURES {
         let eps = |model: &mut Model| model.config.norm_eps = 1e-3;
-        assert!(!passes_after(name, eps), "ε 1e-3 in {name}");
+        assert!(!passes_after(backends, name, eps), "ε 1e-3 in {name}");
     }
     assert!(
-        !passes_after("mamba1-tiny", swap_b_and_c),
+        !passes_after(backends, "mamba1-tiny", swap_b_and_c),
         "B and C swapped"
     );
 }
 
 /// Full forwards with finite limits of Δ: a prefill of any chunks, and a text read back token by token as it is given.
-#[test]
-fn a_model_with_limits_is_read_as_the_reference_reads_it() {
+fn a_model_with_limits_is_read_as_the_reference_reads_it(backends: Backends) {
     let case = Case {
         model: load("mamba2-limits"),
         expected: Arrays::read(fixture("mamba2-limits").join("expected.safetensors")),
@@ -359,11 +370,10 @@ fn a_model_with_limits_is_read_as_the_reference_reads_it() {
     }
 }
 
-#[test]
-fn the_gate_sees_mistakes_in_mamba_2() {
+fn the_gate_sees_mistakes_in_mamba_2(backends: Backends) {
     let limit = |model: &mut Model| mamba2(model).for_each(|(dims, _)| dims.dt_limit = (0.05, 0.5));
     assert!(
-        !passes_after("mamba2-tiny", limit),
+        !passes_after(backends, "mamba2-tiny", limit),
         "a limit of Δ where there is none"
     );
     let skip = |model: &mut Model| {
@@ -372,19 +382,21 @@ fn the_gate_sees_mistakes_in_mamba_2() {
             weights.d_skip = Tensor::from_f32(vec![zeros.len()], &zeros).unwrap();
         }
     };
-    assert!(!passes_after("mamba2-tiny", skip), "no skip");
+    assert!(!passes_after(backends, "mamba2-tiny", skip), "no skip");
     let chunk = |model: &mut Model| mamba2(model).for_each(|(dims, _)| dims.chunk = 5);
     assert!(
-        passes_after("mamba2-groups", chunk),
+        passes_after(backends, "mamba2-groups", chunk),
         "another chunk is the same"
     );
 }
 
-#[test]
-fn the_gate_sees_mistakes_in_the_inner_norms() {
+fn the_gate_sees_mistakes_in_the_inner_norms(backends: Backends) {
     let none = |model: &mut Model| mamba(model).for_each(|(dims, _)| dims.inner_norm = None);
     for name in ["falcon-mamba-tiny", "jamba-tiny"] {
-        assert!(!passes_after(name, none), "{name} without inner norms");
+        assert!(
+            !passes_after(backends, name, none),
+            "{name} without inner norms"
+        );
     }
     let eps = |model: &mut Model| {
         for (dims, _) in mamba(model) {
@@ -392,19 +404,18 @@ fn the_gate_sees_mistakes_in_the_inner_norms() {
         }
     };
     assert!(
-        !passes_after("falcon-mamba-tiny", eps),
+        !passes_after(backends, "falcon-mamba-tiny", eps),
         "ε of the inner norms"
     );
     let plain =
         |model: &mut Model| mamba(model).for_each(|(_, weights)| weights.inner_norms = None);
     assert!(
-        !passes_after("jamba-tiny", plain),
+        !passes_after(backends, "jamba-tiny", plain),
         "Jamba's inner norms without weights"
     );
 }
 
-#[test]
-fn the_gate_sees_mistakes_in_experts_and_attention() {
+fn the_gate_sees_mistakes_in_experts_and_attention(backends: Backends) {
     let top = |top: usize| {
         move |model: &mut Model| {
             for block in &mut model.config.blocks {
@@ -415,8 +426,11 @@ fn the_gate_sees_mistakes_in_experts_and_attention() {
             }
         }
     };
-    assert!(passes_after("jamba-tiny", top(2)));
-    assert!(!passes_after("jamba-tiny", top(1)), "one expert for two");
+    assert!(passes_after(backends, "jamba-tiny", top(2)));
+    assert!(
+        !passes_after(backends, "jamba-tiny", top(1)),
+        "one expert for two"
+    );
     let rotated = |model: &mut Model| {
         for block in &mut model.config.blocks {
             if let MixerDims::Attention(dims) = &mut block.mixer {
@@ -425,7 +439,7 @@ fn the_gate_sees_mistakes_in_experts_and_attention() {
         }
     };
     assert!(
-        !passes_after("jamba-tiny", rotated),
+        !passes_after(backends, "jamba-tiny", rotated),
         "positions where Jamba has none"
     );
     let unrotated = |model: &mut Model| {
@@ -435,7 +449,10 @@ fn the_gate_sees_mistakes_in_experts_and_attention() {
             }
         }
     };
-    assert!(!passes_after("llama-tiny", unrotated), "no positions");
+    assert!(
+        !passes_after(backends, "llama-tiny", unrotated),
+        "no positions"
+    );
     // With as many groups of queries, but in turns: head q reads q mod groups instead of q / (heads / groups).
     let tiled = |model: &mut Model| {
         for layer in &mut model.layers {
@@ -448,7 +465,7 @@ fn the_gate_sees_mistakes_in_experts_and_attention() {
         }
     };
     assert!(
-        !passes_after("llama-tiny", tiled),
+        !passes_after(backends, "llama-tiny", tiled),
         "queries in another order"
     );
 }

@@ -3,7 +3,15 @@
 use mambascope_core::scan::{Projection, Real, ScanInput, sequential};
 use ndarray::{Array1, Array2, Array3, ArrayD, Axis, Ix1, Ix2, Ix3};
 
-use crate::support::{Arrays, Tolerance, assert_close, backends, compare, fixture};
+use crate::support::{
+    Arrays, Backends, Tolerance, assert_close, compare, fixture, on_every_backend,
+};
+
+on_every_backend!(
+    single_precision_on_every_backend,
+    operands_that_do_not_fit_are_named,
+    sizes_at_the_edges,
+);
 
 /// One sequence of a fixture's batch, token-major, in the number type of the test.
 struct Sequence<T> {
@@ -152,8 +160,7 @@ fn wanted(file: &Arrays, batch: usize) -> (ArrayD<f64>, ArrayD<f64>) {
     )
 }
 
-#[test]
-fn single_precision_on_every_backend() {
+fn single_precision_on_every_backend(backends: Backends) {
     for (name, file, batches) in fixtures() {
         for batch in 0..batches {
             let sequence = Sequence::<f32>::new(&file, batch);
@@ -194,8 +201,7 @@ fn double_precision_of_the_reference() {
     }
 }
 
-#[test]
-fn operands_that_do_not_fit_are_named() {
+fn operands_that_do_not_fit_are_named(backends: Backends) {
     let (_, file, _) = fixtures().swap_remove(0);
     let mut sequence = Sequence::<f32>::new(&file, 0);
     sequence.d_skip = Some(Array1::zeros(7));
@@ -205,5 +211,75 @@ fn operands_that_do_not_fit_are_named() {
             error.contains("operand D") && error.contains("[7]"),
             "{error}"
         );
+    }
+}
+
+/// One, primes, a slot more than fits a register file, few channels and many tokens: against the loop in double precision.
+fn sizes_at_the_edges(backends: Backends) {
+    // tokens, channels, slots, groups of B, groups of C
+    let sizes = [
+        [1, 1, 1, 1, 1],
+        [1, 33, 16, 1, 1],
+        [257, 1, 16, 1, 1],
+        [131, 3, 5, 3, 1],
+        [97, 40, 17, 2, 4],
+        [61, 6, 256, 1, 2],
+        [1009, 16, 16, 1, 1],
+        [300, 70, 64, 1, 1],
+        [40, 130, 3, 2, 2],
+    ];
+    for (seed, size) in (0u64..).zip(sizes) {
+        let [tokens, channels, slots, b_groups, c_groups] = size;
+        let noise = |salt: u64, count: usize| crate::parity::noise(seed * 31 + salt, count);
+        let matrix = |salt, rows: usize, columns: usize| {
+            Array2::from_shape_vec((rows, columns), noise(salt, rows * columns)).unwrap()
+        };
+        let three = |salt, groups: usize| {
+            let values = noise(salt, tokens * groups * slots);
+            Array3::from_shape_vec((tokens, groups, slots), values).unwrap()
+        };
+        let has = |bit: u64| (seed >> bit) & 1 == 0;
+        let sequence = Sequence::<f32> {
+            u: matrix(1, tokens, channels),
+            delta: matrix(2, tokens, channels).mapv(|x| 3.0 * x - 2.0),
+            delta_bias: has(0).then(|| Array1::from_vec(noise(3, channels))),
+            softplus: true,
+            a: matrix(4, channels, slots).mapv(|x| -4.0 * x.abs()),
+            b: Matrix::Selective(three(5, b_groups)),
+            c: Matrix::Selective(three(6, c_groups)),
+            d_skip: has(1).then(|| Array1::from_vec(noise(7, channels))),
+            z: has(2).then(|| matrix(8, tokens, channels)),
+            initial: has(0).then(|| matrix(9, channels, slots)),
+        };
+        let wide = |values: &Array2<f32>| values.mapv(f64::from);
+        let three_wide = |of: &Matrix<f32>| match of {
+            Matrix::Selective(lgn) => Matrix::Selective(lgn.mapv(f64::from)),
+            Matrix::Constant(dn) => Matrix::Constant(dn.mapv(f64::from)),
+        };
+        let reference = Sequence::<f64> {
+            u: wide(&sequence.u),
+            delta: wide(&sequence.delta),
+            delta_bias: sequence.delta_bias.as_ref().map(|v| v.mapv(f64::from)),
+            softplus: true,
+            a: wide(&sequence.a),
+            b: three_wide(&sequence.b),
+            c: three_wide(&sequence.c),
+            d_skip: sequence.d_skip.as_ref().map(|v| v.mapv(f64::from)),
+            z: sequence.z.as_ref().map(wide),
+            initial: sequence.initial.as_ref().map(wide),
+        };
+        let wanted = sequential(&reference.input(), |_, _| ()).unwrap();
+        for (i, mut backend) in backends().into_iter().enumerate() {
+            let what = format!("{size:?} on {} ({i})", backend.name());
+            let found = backend.scan(&sequence.input()).unwrap();
+            for (found, wanted) in [(found.y_ld, &wanted.y_ld), (found.last_dn, &wanted.last_dn)] {
+                assert_close(
+                    &what,
+                    found,
+                    &wanted.clone().into_dyn(),
+                    Tolerance::OfLargest(1e-5),
+                );
+            }
+        }
     }
 }

@@ -6,7 +6,15 @@ use ndarray::{Array1, Array2, Array3, ArrayD, Axis, Ix1, Ix2, Ix3};
 use proptest::prelude::*;
 
 use crate::parity::{matrix, noise};
-use crate::support::{Arrays, Tolerance, assert_close, backends, compare, fixture};
+use crate::support::{
+    Arrays, Backends, Tolerance, assert_close, compare, fixture, on_every_backend,
+};
+
+on_every_backend!(
+    every_backend_and_every_chunk_agree_with_it,
+    operands_that_do_not_fit_are_named,
+    sizes_at_the_edges,
+);
 
 /// One sequence of a fixture's batch, in the number type of the test.
 struct Sequence<T> {
@@ -98,8 +106,7 @@ fn the_recurrence_in_double_precision_is_the_reference() {
     });
 }
 
-#[test]
-fn every_backend_and_every_chunk_agree_with_it() {
+fn every_backend_and_every_chunk_agree_with_it(backends: Backends) {
     each(|name, file, batch, y, last| {
         let sequence = Sequence::<f32>::new(file, batch);
         for mut backend in backends() {
@@ -162,8 +169,7 @@ fn the_gate_sees_known_mistakes() {
     );
 }
 
-#[test]
-fn operands_that_do_not_fit_are_named() {
+fn operands_that_do_not_fit_are_named(backends: Backends) {
     let file = Arrays::read(fixture("scan").join("ssd_2x37_h4p8_g1n16.safetensors"));
     let mut sequence = Sequence::<f32>::new(&file, 0);
     sequence.a = Array1::zeros(3);
@@ -173,6 +179,65 @@ fn operands_that_do_not_fit_are_named() {
             error.contains("operand A: wanted shape [4], found [3]"),
             "{error}"
         );
+    }
+}
+
+/// One, primes, tiles that are full and tiles that are not: against the recurrence in double precision.
+fn sizes_at_the_edges(backends: Backends) {
+    // tokens, heads, channels of a head, groups, slots
+    let sizes = [
+        [1, 1, 1, 1, 1],
+        [67, 2, 16, 1, 16],
+        [131, 4, 64, 2, 128],
+        [64, 3, 48, 3, 80],
+        [257, 2, 128, 1, 256],
+        [100, 6, 20, 2, 24],
+        [17, 2, 32, 1, 32],
+    ];
+    for (seed, size) in (0u64..).zip(sizes) {
+        let [tokens, heads, width, groups, slots] = size;
+        let three = |salt: u64, shape: (usize, usize, usize)| {
+            let values = noise(seed * 17 + salt, shape.0 * shape.1 * shape.2);
+            Array3::from_shape_vec(shape, values).unwrap()
+        };
+        let single = Sequence::<f32> {
+            x: three(1, (tokens, heads, width)),
+            dt: matrix(seed * 17 + 2, tokens, heads).mapv(|x| 3.0 * x - 2.0),
+            dt_bias: Array1::from_vec(noise(seed * 17 + 3, heads)),
+            softplus: true,
+            limit: (0.0, f32::INFINITY),
+            a: Array1::from_vec(noise(seed * 17 + 4, heads)).mapv(|x| -4.0 * x.abs()),
+            b: three(5, (tokens, groups, slots)),
+            c: three(6, (tokens, groups, slots)),
+            d_skip: Array1::from_vec(noise(seed * 17 + 7, heads)),
+            initial: (seed % 2 == 0).then(|| three(8, (heads, width, slots))),
+        };
+        let double = Sequence::<f64> {
+            x: single.x.mapv(f64::from),
+            dt: single.dt.mapv(f64::from),
+            dt_bias: single.dt_bias.mapv(f64::from),
+            softplus: true,
+            limit: (0.0, f64::INFINITY),
+            a: single.a.mapv(f64::from),
+            b: single.b.mapv(f64::from),
+            c: single.c.mapv(f64::from),
+            d_skip: single.d_skip.mapv(f64::from),
+            initial: single.initial.as_ref().map(|h| h.mapv(f64::from)),
+        };
+        let wanted = ssd_sequential(&double.input(), |_, _| ()).unwrap();
+        for mut backend in backends() {
+            for chunk in [1, 64] {
+                let what = format!("{size:?} on {} in chunks of {chunk}", backend.name());
+                let found = backend.ssd(&single.input(), chunk).unwrap();
+                for (found, wanted) in [
+                    (found.y_lhp, &wanted.y_lhp),
+                    (found.last_hpn, &wanted.last_hpn),
+                ] {
+                    let wanted = wanted.clone().into_dyn();
+                    assert_close(&what, found, &wanted, Tolerance::OfLargest(1e-5));
+                }
+            }
+        }
     }
 }
 

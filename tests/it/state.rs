@@ -11,7 +11,19 @@ use mambascope_core::model::{MixerDims, Model};
 use mambascope_core::state::{State, StateBytes};
 use mambascope_core::trace::{DEFAULT_BUDGET, Probe, Site, Trace, TraceError, TracePlan, TraceTap};
 
-use crate::support::{Tolerance, backends, compare, embedded, load};
+use crate::support::{Backends, Tolerance, compare, embedded, load, on_every_backend};
+
+on_every_backend!(
+    chunks_of_any_size_and_steps_agree,
+    chunks_steps_and_backends_agree_in_every_family,
+    every_probe_of_every_family_is_the_same_on_every_backend,
+    limits_of_delta_hold_in_a_prefill_and_not_in_a_step,
+    the_quick_backend_follows_the_plain_one_through_a_text,
+    a_restored_session_continues_bit_for_bit,
+    a_state_can_be_edited_compared_and_refused,
+    ids_are_checked_before_anything_changes,
+    a_session_picks_what_the_sampler_would,
+);
 
 const TEXT: &str = "Mr. Holt came down to the harbour on the last evening of the year, and found no one there but the old keeper, \
     who did not know him. \"You are late,\" said the keeper. \"The boat has gone, and there will be no other until the ice goes \
@@ -43,8 +55,7 @@ fn all_logits(session: &mut dyn Session, ids: &[u32], chunk: usize) -> Vec<f64> 
         .collect()
 }
 
-#[test]
-fn chunks_of_any_size_and_steps_agree() {
+fn chunks_of_any_size_and_steps_agree(backends: Backends) {
     let (model, ids) = (embedded(), text_ids());
     for mut backend in backends() {
         let mut open = || backend.open(&model).unwrap();
@@ -99,8 +110,7 @@ fn some_ids(model: &Model, count: usize) -> Vec<u32> {
         .collect()
 }
 
-#[test]
-fn chunks_steps_and_backends_agree_in_every_family() {
+fn chunks_steps_and_backends_agree_in_every_family(backends: Backends) {
     for model in families() {
         let ids = some_ids(&model, 75);
         let plain = all_logits(
@@ -109,7 +119,10 @@ fn chunks_steps_and_backends_agree_in_every_family() {
             usize::MAX,
         );
         let vocab = model.config.vocab_size;
-        for mut backend in backends().into_iter().skip(1) {
+        for mut backend in backends() {
+            if backend.name() == "naive" {
+                continue;
+            }
             for chunk in [1, 7, 64, usize::MAX] {
                 let mut session = backend.open(&model).unwrap();
                 let found = all_logits(&mut *session, &ids, chunk);
@@ -136,8 +149,7 @@ fn chunks_steps_and_backends_agree_in_every_family() {
     }
 }
 
-#[test]
-fn every_probe_of_every_family_is_the_same_on_both_backends() {
+fn every_probe_of_every_family_is_the_same_on_every_backend(backends: Backends) {
     for model in families()
         .into_iter()
         .chain([load("mamba1-odd"), embedded()])
@@ -159,30 +171,32 @@ fn every_probe_of_every_family_is_the_same_on_both_backends() {
             tap.finish()
         };
         let plain = record(&mut NaiveBackend::default());
-        let quick = record(&mut FastBackend::new(2).unwrap());
-        for site in plan.sites(&model.config) {
-            let values = |trace: &Trace| -> Vec<f64> {
-                trace.get(site).unwrap().iter().map(|&x| x.into()).collect()
-            };
-            assert_eq!(
-                plain.get(site).unwrap().shape(),
-                quick.get(site).unwrap().shape()
-            );
-            assert_eq!(plain.get(site).unwrap().shape()[0], ids.len());
-            compare(&values(&quick), &values(&plain), Tolerance::OfLargest(1e-4))
-                .unwrap_or_else(|why| panic!("{} {}: {why}", model.name, site.name()));
-            assert!(
-                values(&plain).iter().any(|&x| x != 0.0),
-                "{} {}",
-                model.name,
-                site.name()
-            );
+        let others = backends().into_iter();
+        for mut other in others.filter(|backend| backend.name() != "naive") {
+            let quick = record(&mut *other);
+            for site in plan.sites(&model.config) {
+                let values = |trace: &Trace| -> Vec<f64> {
+                    trace.get(site).unwrap().iter().map(|&x| x.into()).collect()
+                };
+                assert_eq!(
+                    plain.get(site).unwrap().shape(),
+                    quick.get(site).unwrap().shape()
+                );
+                assert_eq!(plain.get(site).unwrap().shape()[0], ids.len());
+                compare(&values(&quick), &values(&plain), Tolerance::OfLargest(1e-4))
+                    .unwrap_or_else(|why| panic!("{} {}: {why}", model.name, site.name()));
+                assert!(
+                    values(&plain).iter().any(|&x| x != 0.0),
+                    "{} {}",
+                    model.name,
+                    site.name()
+                );
+            }
         }
     }
 }
 
-#[test]
-fn limits_of_delta_hold_in_a_prefill_and_not_in_a_step() {
+fn limits_of_delta_hold_in_a_prefill_and_not_in_a_step(backends: Backends) {
     let mut model = mambascope_core::checkpoint::load(
         &crate::support::fixture("mamba2-tiny"),
         &mambascope_core::checkpoint::unhurried,
@@ -230,32 +244,31 @@ fn limits_of_delta_hold_in_a_prefill_and_not_in_a_step() {
     }
 }
 
-#[test]
-fn the_quick_backend_follows_the_plain_one_through_a_text() {
+fn the_quick_backend_follows_the_plain_one_through_a_text(backends: Backends) {
     let (model, ids) = (embedded(), text_ids());
     let plain = all_logits(
         &mut *NaiveBackend::default().open(&model).unwrap(),
         &ids,
         64,
     );
-    let quick = all_logits(
-        &mut *FastBackend::new(2).unwrap().open(&model).unwrap(),
-        &ids,
-        64,
-    );
-    // The gate of the goldens, on the weights people look at.
-    compare(&quick, &plain, Tolerance::Absolute(2e-4)).unwrap();
-}
-
-#[test]
-fn a_restored_session_continues_bit_for_bit() {
-    restored_sessions(&embedded(), &text_ids());
-    for model in families() {
-        restored_sessions(&model, &some_ids(&model, 60));
+    for mut backend in backends() {
+        if backend.name() == "naive" {
+            continue;
+        }
+        let quick = all_logits(&mut *backend.open(&model).unwrap(), &ids, 64);
+        // The gate of the goldens, on the weights people look at.
+        compare(&quick, &plain, Tolerance::Absolute(2e-4)).unwrap();
     }
 }
 
-fn restored_sessions(model: &Arc<Model>, ids: &[u32]) {
+fn a_restored_session_continues_bit_for_bit(backends: Backends) {
+    restored_sessions(backends, &embedded(), &text_ids());
+    for model in families() {
+        restored_sessions(backends, &model, &some_ids(&model, 60));
+    }
+}
+
+fn restored_sessions(backends: Backends, model: &Arc<Model>, ids: &[u32]) {
     let (before, after) = ids.split_at(40);
     for mut backend in backends() {
         let mut first = backend.open(model).unwrap();
@@ -290,8 +303,7 @@ fn restored_sessions(model: &Arc<Model>, ids: &[u32]) {
     }
 }
 
-#[test]
-fn a_state_can_be_edited_compared_and_refused() {
+fn a_state_can_be_edited_compared_and_refused(backends: Backends) {
     let (model, ids) = (embedded(), text_ids());
     for mut backend in backends() {
         let mut session = backend.open(&model).unwrap();
@@ -344,8 +356,7 @@ fn a_state_can_be_edited_compared_and_refused() {
     }
 }
 
-#[test]
-fn ids_are_checked_before_anything_changes() {
+fn ids_are_checked_before_anything_changes(backends: Backends) {
     let model = embedded();
     for mut backend in backends() {
         let mut session = backend.open(&model).unwrap();
@@ -362,8 +373,7 @@ fn ids_are_checked_before_anything_changes() {
     }
 }
 
-#[test]
-fn a_session_picks_what_the_sampler_would() {
+fn a_session_picks_what_the_sampler_would(backends: Backends) {
     let (model, ids) = (embedded(), text_ids());
     for mut backend in backends() {
         let mut session = backend.open(&model).unwrap();

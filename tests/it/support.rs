@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use mambascope_core::backend::{Backend, FastBackend, NaiveBackend};
 use mambascope_core::checkpoint;
 use mambascope_core::model::{Config, Model};
+use mambascope_kernels::{CudaBackend, Gpu, ScanKernel};
 use ndarray::{ArrayD, IxDyn};
 use safetensors::{Dtype, SafeTensors};
 
@@ -33,6 +34,42 @@ pub fn backends() -> Vec<Box<dyn Backend>> {
         Box::new(FastBackend::new(2).unwrap()),
     ]
 }
+
+/// The CUDA backend, once for each rung of its scan; the first with buffers that hold no number before every block, so that a
+/// value some kernel forgot to write shows, the others as they are, with the pass of a token captured.
+pub fn cuda() -> Vec<Box<dyn Backend>> {
+    static GPU: OnceLock<Arc<Gpu>> = OnceLock::new();
+    let gpu = GPU.get_or_init(|| Gpu::start().unwrap());
+    let on_rung = |(i, scan_kernel)| {
+        let mut backend = CudaBackend::on(gpu);
+        (backend.scan_kernel, backend.is_poisoning) = (scan_kernel, i == 0);
+        Box::new(backend) as Box<dyn Backend>
+    };
+    let rungs = ScanKernel::ALL.into_iter().rev();
+    rungs.enumerate().map(on_rung).collect()
+}
+
+/// How a test gets the backends it is to hold to the same standard.
+pub type Backends = fn() -> Vec<Box<dyn Backend>>;
+
+/// Tests of one body: on the backends of every machine, and on CUDA, counted among the ignored where there is no device.
+macro_rules! on_every_backend {
+    ($($name:ident),+ $(,)?) => {$(
+        mod $name {
+            #[test]
+            fn on_the_cpu() {
+                super::$name(crate::support::backends);
+            }
+
+            #[test]
+            #[ignore = "needs an NVIDIA GPU"]
+            fn on_cuda() {
+                super::$name(crate::support::cuda);
+            }
+        }
+    )+};
+}
+pub(crate) use on_every_backend;
 
 /// The arrays of a safetensors file as f64, and its metadata.
 pub struct Arrays {

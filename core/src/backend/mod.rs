@@ -180,15 +180,23 @@ pub enum BackendError {
     },
 }
 
-/// The angle by which rotary positions turn pair `i` of a head: position · θ^(−2i/width), in single precision as the
-/// reference computes it (transformers' `LlamaRotaryEmbedding`).
-pub(crate) fn rotary_angle(position: usize, i: usize, width: usize, theta: f64) -> f32 {
+/// The angle by which rotary positions turn pair `i` of a head a token: θ^(−2i/width), in single precision as the reference
+/// computes it (transformers' `LlamaRotaryEmbedding`).
+pub fn rotary_frequency(i: usize, width: usize, theta: f64) -> f32 {
     let exponent = (2 * i) as f32 / width as f32;
-    position as f32 * (1.0 / (theta as f32).powf(exponent))
+    1.0 / (theta as f32).powf(exponent)
+}
+
+/// The angle at a position.
+pub(crate) fn rotary_angle(position: usize, i: usize, width: usize, theta: f64) -> f32 {
+    position as f32 * rotary_frequency(i, width, theta)
 }
 
 /// Checks ids before anything is changed by them.
-pub(crate) fn check_ids(ids: &[u32], vocab_size: usize) -> Result<(), BackendError> {
+///
+/// # Errors
+/// When there are none, or one is outside the vocabulary.
+pub fn check_ids(ids: &[u32], vocab_size: usize) -> Result<(), BackendError> {
     if ids.is_empty() {
         return Err(BackendError::NoTokens);
     }

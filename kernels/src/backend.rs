@@ -1,0 +1,110 @@
+//! The CUDA backend: models on the device, shared by the sessions that run them.
+
+use std::sync::{Arc, Weak};
+
+use mambascope_core::backend::{Backend, BackendError, Session};
+use mambascope_core::model::Model;
+use mambascope_core::scan::{ScanInput, ScanOutput, SsdInput, SsdOutput};
+
+use crate::gpu::Gpu;
+use crate::scan::{ScanKernel, scan_alone};
+use crate::session::CudaSession;
+use crate::ssd::ssd_alone;
+use crate::weights::DeviceModel;
+
+/// Models on the first CUDA device, which is started when it is first needed: that can take a second.
+pub struct CudaBackend {
+    gpu: Option<Arc<Gpu>>,
+    models: Vec<(Weak<Model>, Weak<DeviceModel>)>,
+    /// The rung that [`Backend::scan`] takes.
+    pub scan_kernel: ScanKernel,
+    /// Whether buffers are made no number before each pass, so that a value some kernel forgot to write shows: for tests.
+    pub is_poisoning: bool,
+}
+
+impl Default for CudaBackend {
+    fn default() -> Self {
+        Self {
+            gpu: None,
+            models: Vec::new(),
+            scan_kernel: ScanKernel::V3,
+            is_poisoning: false,
+        }
+    }
+}
+
+impl CudaBackend {
+    /// On a device that is at work already.
+    pub fn on(gpu: &Arc<Gpu>) -> Self {
+        Self {
+            gpu: Some(Arc::clone(gpu)),
+            ..Self::default()
+        }
+    }
+
+    /// The device, at work.
+    ///
+    /// # Errors
+    /// Why it cannot be used.
+    pub fn gpu(&mut self) -> Result<Arc<Gpu>, BackendError> {
+        if let Some(gpu) = &self.gpu {
+            return Ok(Arc::clone(gpu));
+        }
+        let gpu = Gpu::start()?;
+        self.gpu = Some(Arc::clone(&gpu));
+        Ok(gpu)
+    }
+
+    /// The model's weights there: those of another session, or a copy made now.
+    fn weights(
+        &mut self,
+        gpu: &Arc<Gpu>,
+        model: &Arc<Model>,
+    ) -> Result<Arc<DeviceModel>, BackendError> {
+        self.models
+            .retain(|(_, weights)| weights.strong_count() > 0);
+        let known = self.models.iter().find_map(|(known, weights)| {
+            let is_same = known
+                .upgrade()
+                .is_some_and(|known| Arc::ptr_eq(&known, model));
+            is_same.then(|| weights.upgrade()).flatten()
+        });
+        if let Some(weights) = known {
+            return Ok(weights);
+        }
+        let weights = Arc::new(DeviceModel::new(gpu, model)?);
+        self.models
+            .push((Arc::downgrade(model), Arc::downgrade(&weights)));
+        Ok(weights)
+    }
+}
+
+impl Backend for CudaBackend {
+    fn name(&self) -> &'static str {
+        "cuda"
+    }
+
+    fn open(&mut self, model: &Arc<Model>) -> Result<Box<dyn Session>, BackendError> {
+        let gpu = self.gpu()?;
+        let _turn = gpu.take_turn();
+        let weights = self.weights(&gpu, model)?;
+        let session = CudaSession::new(&gpu, model, weights, self.is_poisoning)?;
+        Ok(Box::new(session))
+    }
+
+    fn scan(&mut self, input: &ScanInput<'_, f32>) -> Result<ScanOutput<f32>, BackendError> {
+        let gpu = self.gpu()?;
+        let _turn = gpu.take_turn();
+        scan_alone(&gpu, input, self.scan_kernel)
+    }
+
+    fn ssd(
+        &mut self,
+        input: &SsdInput<'_, f32>,
+        chunk: usize,
+    ) -> Result<SsdOutput<f32>, BackendError> {
+        let gpu = self.gpu()?;
+        let _turn = gpu.take_turn();
+        ssd_alone(&gpu, input, chunk)
+    }
+}

@@ -1,0 +1,130 @@
+// The small stages between the projections: embedding, norms, the short convolution, gates, and the choice of a token.
+// Each reads its input once and writes its output once; none is worth more than that.
+
+struct EmbedArgs {
+    const int *ids;    // [l]
+    const void *table; // [v, e]
+    float *x;          // [l, e]
+    int tokens, width;
+};
+
+template <typename W> __device__ __forceinline__ void embed(const EmbedArgs &p) {
+    const W *row = (const W *)p.table + (size_t)p.ids[blockIdx.x] * p.width;
+    float *x = p.x + (size_t)blockIdx.x * p.width;
+    for (int i = threadIdx.x; i < p.width; i += blockDim.x) x[i] = to_float(row[i]);
+}
+extern "C" __global__ void embed_f32(EmbedArgs p) { embed<float>(p); }
+extern "C" __global__ void embed_bf16(EmbedArgs p) { embed<bf16>(p); }
+
+struct NormArgs {
+    const float *x;      // [l, width], rows apart by x_row
+    const float *weight; // [width] or null
+    float *y;            // [l, width], rows apart by y_row; may be x
+    int width, x_row, y_row;
+    float eps;
+};
+
+// y = x / sqrt(mean(x^2) + eps) * weight; a block a row.
+extern "C" __global__ void rms_norm(NormArgs p) {
+    __shared__ float room[33];
+    const float *x = p.x + (size_t)blockIdx.x * p.x_row;
+    float *y = p.y + (size_t)blockIdx.x * p.y_row;
+    float squares = 0.0f;
+    for (int i = threadIdx.x; i < p.width; i += blockDim.x) squares += x[i] * x[i];
+    float scale = rsqrtf(sum_of_block(squares, room) / p.width + p.eps);
+    for (int i = threadIdx.x; i < p.width; i += blockDim.x) y[i] = x[i] * scale * (p.weight ? p.weight[i] : 1.0f);
+}
+
+struct ConvArgs {
+    const float *x;      // [l, channels], rows apart by x_row
+    const float *weight; // [channels, k]; the last tap meets the current token
+    const float *bias;   // [channels] or null
+    float *window;       // [channels, k]: the last k inputs, oldest first
+    float *u;            // [l, channels]
+    int tokens, channels, taps, x_row, u_row;
+    int spare;
+};
+
+// Input `l` of a channel, counted from the chunk's first token; before it, what the window remembers.
+__device__ __forceinline__ float conv_input(const ConvArgs &p, int channel, int l) {
+    return l >= 0 ? p.x[(size_t)l * p.x_row + channel] : p.window[(size_t)channel * p.taps + p.taps + l];
+}
+
+// u = silu(bias + sum_j weight[j] * x[l - k + 1 + j]); a thread for four tokens of a channel.
+extern "C" __global__ void conv_silu(ConvArgs p) {
+    int channel = blockIdx.x * blockDim.x + threadIdx.x, first = blockIdx.y * 4;
+    if (channel >= p.channels) return;
+    for (int l = first; l < min(first + 4, p.tokens); l++) {
+        float sum = p.bias ? p.bias[channel] : 0.0f;
+        for (int j = 0; j < p.taps; j++)
+            sum = fmaf(p.weight[(size_t)channel * p.taps + j], conv_input(p, channel, l - p.taps + 1 + j), sum);
+        p.u[(size_t)l * p.u_row + channel] = silu(sum);
+    }
+}
+
+// Moves the window behind the chunk; a launch of its own, for the convolution reads the old one.
+extern "C" __global__ void conv_shift(ConvArgs p) {
+    int channel = blockIdx.x * blockDim.x + threadIdx.x;
+    if (channel >= p.channels) return;
+    // From the oldest on: what is read lies behind what is written.
+    for (int j = 0; j < p.taps; j++)
+        p.window[(size_t)channel * p.taps + j] = conv_input(p, channel, p.tokens - p.taps + j);
+}
+
+struct PairArgs {
+    const float *z; // [l, width], rows apart by z_row
+    float *y;       // [l, width], rows apart by y_row
+    int tokens, width, z_row, y_row;
+};
+
+// y *= silu(z)
+extern "C" __global__ void gate(PairArgs p) {
+    int i = blockIdx.x * blockDim.x + threadIdx.x, l = blockIdx.y;
+    if (i < p.width) p.y[(size_t)l * p.y_row + i] *= silu(p.z[(size_t)l * p.z_row + i]);
+}
+
+// y += z
+extern "C" __global__ void add(PairArgs p) {
+    int i = blockIdx.x * blockDim.x + threadIdx.x, l = blockIdx.y;
+    if (i < p.width) p.y[(size_t)l * p.y_row + i] += p.z[(size_t)l * p.z_row + i];
+}
+
+// y = softplus(z)
+extern "C" __global__ void activate_delta(PairArgs p) {
+    int i = blockIdx.x * blockDim.x + threadIdx.x, l = blockIdx.y;
+    if (i < p.width) p.y[(size_t)l * p.y_row + i] = softplus(p.z[(size_t)l * p.z_row + i]);
+}
+
+struct ArgmaxArgs {
+    const float *scores; // [v]
+    int *id;
+    int vocab, spare;
+};
+
+// The first of the largest scores; NaN never wins, and of nothing but NaN the first is taken. One block of 1024.
+extern "C" __global__ void argmax(ArgmaxArgs p) {
+    __shared__ float best[32];
+    __shared__ int where[32];
+    float most = -__int_as_float(0x7f800000);
+    int at = 0;
+    for (int i = threadIdx.x; i < p.vocab; i += blockDim.x)
+        if (p.scores[i] > most) most = p.scores[i], at = i;
+    auto merge = [&](float other, int index) {
+        if (other > most || (other == most && index < at)) most = other, at = index;
+    };
+    for (int o = 16; o > 0; o >>= 1) merge(__shfl_xor_sync(FULL_WARP, most, o), __shfl_xor_sync(FULL_WARP, at, o));
+    if (threadIdx.x % 32 == 0) best[threadIdx.x / 32] = most, where[threadIdx.x / 32] = at;
+    __syncthreads();
+    if (threadIdx.x >= 32) return;
+    most = best[threadIdx.x], at = where[threadIdx.x];
+    for (int o = 16; o > 0; o >>= 1) merge(__shfl_xor_sync(FULL_WARP, most, o), __shfl_xor_sync(FULL_WARP, at, o));
+    if (threadIdx.x == 0) *p.id = at;
+}
+
+struct CountArgs {
+    int *position;
+    int by, spare;
+};
+
+// Tokens read so far, kept on the device because a captured graph cannot be told.
+extern "C" __global__ void count_tokens(CountArgs p) { *p.position += p.by; }

@@ -1,0 +1,424 @@
+//! The stages of a forward pass as calls: each checks nothing but the choice of a kernel, and asks for one launch.
+//! Shapes are the callers' promise; they come from a model whose every tensor was checked when it was loaded.
+
+use mambascope_core::backend::BackendError;
+
+use crate::buffer::Buffer;
+use crate::gpu::{Gpu, Grid, Kernel, KernelArgs};
+use crate::source::Source;
+use crate::weights::Matrix;
+
+/// Rows of f32 on the device: the address of the first, and how far apart they are, in values.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Rows {
+    pub at: u64,
+    pub row: usize,
+}
+
+impl Rows {
+    /// Columns from `from` on of a buffer whose rows are `row` wide.
+    pub(crate) fn of(buffer: &Buffer<f32>, from: usize, row: usize) -> Self {
+        Self {
+            at: buffer.at(from),
+            row,
+        }
+    }
+}
+
+/// An RMSNorm: its weight `[width]`, where it has one, and ε.
+#[derive(Clone, Copy)]
+pub(crate) struct Norm<'a> {
+    pub weight: Option<&'a Buffer<f32>>,
+    pub eps: f32,
+}
+
+/// The address of what may be absent; kernels take 0 for nothing.
+pub(crate) fn address(buffer: Option<&Buffer<f32>>) -> u64 {
+    buffer.map_or(0, Buffer::pointer)
+}
+
+/// Up to so many rows a product is cheaper a row at a time.
+const FEW_ROWS: usize = 4;
+
+/// `MatmulArgs` of matmul.cu.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct MatmulArgs {
+    x: u64,
+    w: u64,
+    bias: u64,
+    norm: u64,
+    y: u64,
+    row_count: u64,
+    rows: i32,
+    out: i32,
+    inputs: i32,
+    x_row: i32,
+    y_row: i32,
+    adds: i32,
+    has_norm: i32,
+    out_tiles: i32,
+    eps: f32,
+    spare: i32,
+}
+
+#[expect(unsafe_code, reason = "laid out as in matmul.cu")]
+// SAFETY: the same fields in the same order: 6 pointers, 8 ints, a float, an int.
+unsafe impl KernelArgs for MatmulArgs {}
+
+/// A product of rows with a weight.
+pub(crate) struct Product<'a> {
+    /// `[rows, in]`.
+    pub x: Rows,
+    pub rows: usize,
+    pub weight: &'a Matrix,
+    pub bias: Option<&'a Buffer<f32>>,
+    /// `[rows, out]`.
+    pub y: Rows,
+    /// Added to what is there, instead of written.
+    pub adds: bool,
+    /// How many rows there are really, where only the device knows; at most `rows`.
+    pub row_count: Option<u64>,
+}
+
+impl Product<'_> {
+    fn args(&self) -> MatmulArgs {
+        MatmulArgs {
+            x: self.x.at,
+            w: self.weight.pointer(),
+            bias: address(self.bias),
+            norm: 0,
+            y: self.y.at,
+            row_count: self.row_count.unwrap_or(0),
+            rows: self.rows as i32,
+            out: self.weight.out as i32,
+            inputs: self.weight.inputs as i32,
+            x_row: self.x.row as i32,
+            y_row: self.y.row as i32,
+            adds: self.adds.into(),
+            has_norm: 0,
+            out_tiles: 1,
+            eps: 0.0,
+            spare: 0,
+        }
+    }
+
+    /// y = x · Wᵀ + bias.
+    pub(crate) fn run(&self, gpu: &Gpu) -> Result<(), BackendError> {
+        if self.rows <= FEW_ROWS {
+            return self.matvec(gpu, self.args());
+        }
+        let is_bf16 = self.weight.is_bf16;
+        let tiles = |side: usize| self.rows.div_ceil(side) * self.weight.out.div_ceil(side);
+        let is_big = tiles(128) >= gpu.multiprocessors();
+        let (name, side, threads) = match (is_bf16, is_big) {
+            (true, true) => ("matmul_big_bf16", 128, 256),
+            (true, false) => ("matmul_small_bf16", 64, 128),
+            (false, true) => ("matmul_big_f32", 128, 256),
+            (false, false) => ("matmul_small_f32", 64, 128),
+        };
+        // Two buffers of the parts of x and W, each line 8 values longer than it needs (`Cut` and `LINE` in matmul.cu).
+        let (parts, depth) = if is_bf16 { (2 + 1, 32) } else { (3 + 3, 16) };
+        let mut grid = Grid::line(tiles(side), threads);
+        grid.shared = 2 * parts * side * (depth + 8) * 2;
+        let args = MatmulArgs {
+            out_tiles: self.weight.out.div_ceil(side) as i32,
+            ..self.args()
+        };
+        gpu.launch(Kernel(Source::Matmul, name), grid, &args)
+    }
+
+    /// y = RMSNorm(x) · Wᵀ + bias, for few rows, in one launch.
+    pub(crate) fn run_normed(&self, gpu: &Gpu, norm: Norm<'_>) -> Result<(), BackendError> {
+        let args = MatmulArgs {
+            norm: address(norm.weight),
+            has_norm: 1,
+            eps: norm.eps,
+            ..self.args()
+        };
+        self.matvec(gpu, args)
+    }
+
+    fn matvec(&self, gpu: &Gpu, args: MatmulArgs) -> Result<(), BackendError> {
+        // `MATVEC_WARPS` and `MATVEC_ROWS` in matmul.cu.
+        const ROWS_OF_A_BLOCK: usize = 8 * 2;
+        const BLOCKS_OF_A_MULTIPROCESSOR: usize = 8;
+        let shared = self.weight.inputs * size_of::<f32>();
+        if shared + 256 > gpu.shared_limit() {
+            return Err(BackendError::Device(format!(
+                "A layer of this model reads {} values at once, and this device has room for {}: choose a CPU backend.",
+                self.weight.inputs,
+                (gpu.shared_limit() - 256) / size_of::<f32>()
+            )));
+        }
+        let blocks = self
+            .weight
+            .out
+            .div_ceil(ROWS_OF_A_BLOCK)
+            .min(gpu.multiprocessors() * BLOCKS_OF_A_MULTIPROCESSOR);
+        let grid = Grid {
+            blocks: [blocks, self.rows, 1],
+            threads: [256, 1, 1],
+            shared,
+        };
+        let name = if self.weight.is_bf16 {
+            "matvec_bf16"
+        } else {
+            "matvec_f32"
+        };
+        gpu.launch(Kernel(Source::Matmul, name), grid, &args)
+    }
+}
+
+/// `EmbedArgs` of layers.cu.
+#[repr(C)]
+struct EmbedArgs {
+    ids: u64,
+    table: u64,
+    x: u64,
+    tokens: i32,
+    width: i32,
+}
+#[expect(unsafe_code, reason = "laid out as in layers.cu")]
+// SAFETY: the same fields in the same order.
+unsafe impl KernelArgs for EmbedArgs {}
+
+/// x[l] = table[ids[l]], `[tokens, width]`.
+pub(crate) fn embed(
+    gpu: &Gpu,
+    ids: &Buffer<i32>,
+    table: &Matrix,
+    x: &Buffer<f32>,
+    tokens: usize,
+) -> Result<(), BackendError> {
+    let args = EmbedArgs {
+        ids: ids.pointer(),
+        table: table.pointer(),
+        x: x.pointer(),
+        tokens: tokens as i32,
+        width: table.inputs as i32,
+    };
+    let name = if table.is_bf16 {
+        "embed_bf16"
+    } else {
+        "embed_f32"
+    };
+    gpu.launch(Kernel(Source::Layers, name), Grid::line(tokens, 256), &args)
+}
+
+/// `NormArgs` of layers.cu.
+#[repr(C)]
+struct NormArgs {
+    x: u64,
+    weight: u64,
+    y: u64,
+    width: i32,
+    x_row: i32,
+    y_row: i32,
+    eps: f32,
+}
+#[expect(unsafe_code, reason = "laid out as in layers.cu")]
+// SAFETY: the same fields in the same order.
+unsafe impl KernelArgs for NormArgs {}
+
+/// y = RMSNorm(x), rows of `width`; y may be x.
+pub(crate) fn rms_norm(
+    gpu: &Gpu,
+    x: Rows,
+    y: Rows,
+    [tokens, width]: [usize; 2],
+    norm: Norm<'_>,
+) -> Result<(), BackendError> {
+    let args = NormArgs {
+        x: x.at,
+        weight: address(norm.weight),
+        y: y.at,
+        width: width as i32,
+        x_row: x.row as i32,
+        y_row: y.row as i32,
+        eps: norm.eps,
+    };
+    let grid = Grid::line(tokens, if width <= 128 { 32 } else { 256 });
+    gpu.launch(Kernel(Source::Layers, "rms_norm"), grid, &args)
+}
+
+/// `ConvArgs` of layers.cu.
+#[repr(C)]
+struct ConvArgs {
+    x: u64,
+    weight: u64,
+    bias: u64,
+    window: u64,
+    u: u64,
+    tokens: i32,
+    channels: i32,
+    taps: i32,
+    x_row: i32,
+    u_row: i32,
+    spare: i32,
+}
+#[expect(unsafe_code, reason = "laid out as in layers.cu")]
+// SAFETY: the same fields in the same order.
+unsafe impl KernelArgs for ConvArgs {}
+
+/// The short convolution's weights `[channels, k]` and bias `[channels]`.
+pub(crate) struct Conv<'a> {
+    pub weight: &'a Buffer<f32>,
+    pub bias: Option<&'a Buffer<f32>>,
+    pub channels: usize,
+    pub taps: usize,
+}
+
+impl Conv<'_> {
+    /// u = SiLU(conv(x)), and the window `[channels, k]` moved behind the chunk.
+    pub(crate) fn run(
+        &self,
+        gpu: &Gpu,
+        x: Rows,
+        window: &Buffer<f32>,
+        u: Rows,
+        tokens: usize,
+    ) -> Result<(), BackendError> {
+        const TOKENS_OF_A_THREAD: usize = 4;
+        let args = ConvArgs {
+            x: x.at,
+            weight: self.weight.pointer(),
+            bias: address(self.bias),
+            window: window.pointer(),
+            u: u.at,
+            tokens: tokens as i32,
+            channels: self.channels as i32,
+            taps: self.taps as i32,
+            x_row: x.row as i32,
+            u_row: u.row as i32,
+            spare: 0,
+        };
+        let mut grid = Grid::line(self.channels.div_ceil(128), 128);
+        grid.blocks[1] = tokens.div_ceil(TOKENS_OF_A_THREAD);
+        gpu.launch(Kernel(Source::Layers, "conv_silu"), grid, &args)?;
+        grid.blocks[1] = 1;
+        gpu.launch(Kernel(Source::Layers, "conv_shift"), grid, &args)
+    }
+}
+
+/// `PairArgs` of layers.cu.
+#[repr(C)]
+struct PairArgs {
+    z: u64,
+    y: u64,
+    tokens: i32,
+    width: i32,
+    z_row: i32,
+    y_row: i32,
+}
+#[expect(unsafe_code, reason = "laid out as in layers.cu")]
+// SAFETY: the same fields in the same order.
+unsafe impl KernelArgs for PairArgs {}
+
+/// A stage that reads z and writes y, value by value.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Pairwise {
+    /// y ← y · SiLU(z).
+    Gate,
+    /// y ← y + z.
+    Add,
+    /// y ← softplus(z).
+    ActivateDelta,
+}
+
+impl Pairwise {
+    /// Over rows of `width`.
+    pub(crate) fn run(
+        self,
+        gpu: &Gpu,
+        z: Rows,
+        y: Rows,
+        [tokens, width]: [usize; 2],
+    ) -> Result<(), BackendError> {
+        let args = PairArgs {
+            z: z.at,
+            y: y.at,
+            tokens: tokens as i32,
+            width: width as i32,
+            z_row: z.row as i32,
+            y_row: y.row as i32,
+        };
+        let name = match self {
+            Pairwise::Gate => "gate",
+            Pairwise::Add => "add",
+            Pairwise::ActivateDelta => "activate_delta",
+        };
+        let mut grid = Grid::line(width.div_ceil(256), 256);
+        grid.blocks[1] = tokens;
+        gpu.launch(Kernel(Source::Layers, name), grid, &args)
+    }
+}
+
+/// `ArgmaxArgs` of layers.cu.
+#[repr(C)]
+struct ArgmaxArgs {
+    scores: u64,
+    id: u64,
+    vocab: i32,
+    spare: i32,
+}
+#[expect(unsafe_code, reason = "laid out as in layers.cu")]
+// SAFETY: the same fields in the same order.
+unsafe impl KernelArgs for ArgmaxArgs {}
+
+/// id ← the most likely token.
+pub(crate) fn argmax(
+    gpu: &Gpu,
+    scores: &Buffer<f32>,
+    id: &Buffer<i32>,
+) -> Result<(), BackendError> {
+    let args = ArgmaxArgs {
+        scores: scores.pointer(),
+        id: id.pointer(),
+        vocab: scores.len() as i32,
+        spare: 0,
+    };
+    gpu.launch(Kernel(Source::Layers, "argmax"), Grid::line(1, 1024), &args)
+}
+
+/// `CountArgs` of layers.cu.
+#[repr(C)]
+struct CountArgs {
+    position: u64,
+    by: i32,
+    spare: i32,
+}
+#[expect(unsafe_code, reason = "laid out as in layers.cu")]
+// SAFETY: the same fields in the same order.
+unsafe impl KernelArgs for CountArgs {}
+
+/// position ← position + by.
+pub(crate) fn count_tokens(
+    gpu: &Gpu,
+    position: &Buffer<i32>,
+    by: usize,
+) -> Result<(), BackendError> {
+    let args = CountArgs {
+        position: position.pointer(),
+        by: by as i32,
+        spare: 0,
+    };
+    gpu.launch(
+        Kernel(Source::Layers, "count_tokens"),
+        Grid::line(1, 1),
+        &args,
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_arguments_have_no_holes() {
+        assert_eq!(size_of::<MatmulArgs>(), 6 * 8 + 10 * 4);
+        assert_eq!(size_of::<ConvArgs>(), 5 * 8 + 6 * 4);
+        assert_eq!(size_of::<PairArgs>(), 2 * 8 + 4 * 4);
+        assert_eq!(size_of::<NormArgs>(), 3 * 8 + 4 * 4);
+    }
+}

@@ -1,0 +1,459 @@
+//! The selective scan on the device: which kernel, how the work is cut, and a scan on operands of its own.
+
+use std::sync::Arc;
+
+use mambascope_core::backend::BackendError;
+use mambascope_core::scan::{Projection, ScanInput, ScanOutput};
+use ndarray::Array2;
+
+use crate::buffer::Buffer;
+use crate::gpu::{Gpu, Grid, Kernel, KernelArgs, Use};
+use crate::source::Source;
+
+/// Most slots a channel can have.
+pub const MOST_SLOTS: usize = 256;
+
+/// Threads of a warp, the scan's block.
+const WARP: usize = 32;
+/// Tokens that are staged at once (`TILE` in scan.cu).
+const TILE: usize = 8;
+/// Fewest channels a warp makes room for, so that what it stages for its segments fits shared memory.
+const FEWEST_CHANNELS: usize = 4;
+/// Warps each multiprocessor should have: two for each of its four schedulers.
+const WARPS_WANTED: usize = 8;
+/// Fewest tokens of a segment: below, the carry costs more than the segments bring.
+const SHORTEST_SEGMENT: usize = 32;
+
+/// A rung of the ladder (scan.cu says what each changed).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ScanKernel {
+    /// One thread a channel, plain.
+    V1,
+    /// Fused, the state in registers.
+    V2,
+    /// Parallel over the sequence too.
+    V3,
+}
+
+impl ScanKernel {
+    /// All, in the order they were written.
+    pub const ALL: [ScanKernel; 3] = [ScanKernel::V1, ScanKernel::V2, ScanKernel::V3];
+
+    /// Name as on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            ScanKernel::V1 => "v1",
+            ScanKernel::V2 => "v2",
+            ScanKernel::V3 => "v3",
+        }
+    }
+}
+
+/// Number format of u, delta, z, B, C and y. State, A, Δ and sums are always f32.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Operand {
+    /// Single precision.
+    F32,
+    /// The upper half of it.
+    Bf16,
+}
+
+/// `ScanArgs` of scan.cu.
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+pub(crate) struct ScanArgs {
+    pub u: u64,
+    pub delta: u64,
+    pub z: u64,
+    pub bias: u64,
+    pub a: u64,
+    pub skip: u64,
+    pub b: u64,
+    pub c: u64,
+    pub initial: u64,
+    pub y: u64,
+    pub last: u64,
+    pub record: u64,
+    pub starts: u64,
+    pub sums: u64,
+    pub u_row: i32,
+    pub delta_row: i32,
+    pub z_row: i32,
+    pub y_row: i32,
+    pub b_token: i32,
+    pub b_group: i32,
+    pub b_channels: i32,
+    pub c_token: i32,
+    pub c_group: i32,
+    pub c_channels: i32,
+    pub tokens: i32,
+    pub channels: i32,
+    pub slots: i32,
+    pub softplus: i32,
+    pub segment: i32,
+    pub segments: i32,
+    pub lanes: i32,
+    pub warp_channels: i32,
+    pub group_channels: i32,
+    pub tiles: i32,
+    pub record_from: i32,
+    pub record_count: i32,
+}
+
+#[expect(unsafe_code, reason = "laid out as in scan.cu")]
+// SAFETY: the same fields in the same order as `ScanArgs` there: 14 pointers, 22 ints.
+unsafe impl KernelArgs for ScanArgs {}
+
+/// How a scan is cut into warps and segments.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Plan {
+    /// Slots a thread holds.
+    slots: usize,
+    lanes: usize,
+    warp_channels: usize,
+    /// Channels that share B and C.
+    group_channels: usize,
+    tiles: usize,
+    segment: usize,
+    segments: usize,
+    /// No fewer than any plan for fewer tokens has.
+    most_segments: usize,
+}
+
+impl Plan {
+    /// For `batch` sequences of `tokens`; `segments` is 1 for v2, and found for v3 from the size of the chip where it is 0.
+    pub(crate) fn new(
+        [batch, tokens, channels, slots]: [usize; 4],
+        group_channels: usize,
+        multiprocessors: usize,
+        segments: usize,
+    ) -> Self {
+        let held = if slots <= 4 { 4 } else { 16 };
+        let lanes = slots.div_ceil(held).next_power_of_two();
+        let warp_channels = group_channels
+            .next_power_of_two()
+            .clamp(FEWEST_CHANNELS.min(WARP / lanes), WARP / lanes);
+        let tiles = group_channels.div_ceil(warp_channels);
+        // Segments that share a warp are no more warps.
+        let of_a_warp = WARP / (lanes * warp_channels);
+        let warps = batch * (channels / group_channels) * tiles;
+        let wanted = (multiprocessors * WARPS_WANTED).div_ceil(warps) * of_a_warp;
+        let most = tokens.div_ceil(SHORTEST_SEGMENT);
+        let segments = if segments == 0 {
+            wanted.min(most).max(1)
+        } else {
+            segments
+        };
+        // Whole tiles, so that no segment begins in the middle of one.
+        let segment = tokens.div_ceil(segments).next_multiple_of(TILE);
+        Self {
+            slots: held,
+            lanes,
+            warp_channels,
+            group_channels,
+            tiles,
+            segment,
+            segments: tokens.div_ceil(segment),
+            most_segments: segments,
+        }
+    }
+
+    /// Values the carried states take: `[batch, segments, d, n]`, and the sums of Δ: `[batch, segments, d]`; enough for a
+    /// plan for fewer tokens too.
+    pub(crate) fn carried(&self, batch: usize, channels: usize, slots: usize) -> (usize, usize) {
+        if self.most_segments == 1 {
+            return (0, 0);
+        }
+        let sums = batch * self.most_segments * channels;
+        (sums * slots, sums)
+    }
+
+    fn grid(
+        &self,
+        segments: usize,
+        batch: usize,
+        channels: usize,
+        rows: usize,
+        bytes: usize,
+    ) -> Grid {
+        let of_a_warp = WARP / (self.lanes * self.warp_channels);
+        Grid {
+            blocks: [
+                channels / self.group_channels * self.tiles,
+                segments.div_ceil(of_a_warp),
+                batch,
+            ],
+            threads: [WARP, 1, 1],
+            // Two buffers of a tile of `rows` rows (B, and C) for each of the warp's segments.
+            shared: 2 * of_a_warp * TILE * rows * self.slots * self.lanes * bytes,
+        }
+    }
+}
+
+/// Runs v1.
+pub(crate) fn launch_plain(
+    gpu: &Gpu,
+    args: &ScanArgs,
+    operand: Operand,
+    batch: usize,
+) -> Result<(), BackendError> {
+    const THREADS: usize = 128;
+    let name = match operand {
+        Operand::F32 => "scan_plain_f32",
+        Operand::Bf16 => "scan_plain_bf16",
+    };
+    let grid = Grid {
+        blocks: [(args.channels as usize).div_ceil(THREADS), batch, 1],
+        threads: [THREADS, 1, 1],
+        shared: 0,
+    };
+    gpu.launch(Kernel(Source::Scan, name), grid, args)
+}
+
+/// Runs v2 or v3: one segment or several. `args.starts` and `args.sums` have room for [`Plan::carried`].
+pub(crate) fn launch_segments(
+    gpu: &Gpu,
+    args: &ScanArgs,
+    plan: &Plan,
+    operand: Operand,
+    batch: usize,
+) -> Result<(), BackendError> {
+    let args = ScanArgs {
+        segment: plan.segment as i32,
+        segments: plan.segments as i32,
+        lanes: plan.lanes as i32,
+        warp_channels: plan.warp_channels as i32,
+        group_channels: plan.group_channels as i32,
+        tiles: plan.tiles as i32,
+        ..*args
+    };
+    let (channels, rows) = (
+        args.channels as usize,
+        (args.channels * args.slots) as usize,
+    );
+    let (ends, full, bytes) = match (operand, plan.slots) {
+        (Operand::F32, 4) => ("scan_ends_f32_4", "scan_full_f32_4", 4),
+        (Operand::F32, _) => ("scan_ends_f32_16", "scan_full_f32_16", 4),
+        (Operand::Bf16, 4) => ("scan_ends_bf16_4", "scan_full_bf16_4", 2),
+        (Operand::Bf16, _) => ("scan_ends_bf16_16", "scan_full_bf16_16", 2),
+    };
+    if plan.segments > 1 {
+        let grid = plan.grid(plan.segments - 1, batch, channels, 1, bytes);
+        gpu.launch(Kernel(Source::Scan, ends), grid, &args)?;
+        let parts = (plan.segments - 1).div_ceil(8).min(32);
+        let grid = Grid {
+            blocks: [rows.div_ceil(WARP), batch, 1],
+            threads: [WARP, parts, 1],
+            shared: 0,
+        };
+        gpu.launch(Kernel(Source::Scan, "scan_carry"), grid, &args)?;
+    }
+    let grid = plan.grid(plan.segments, batch, channels, 2, bytes);
+    gpu.launch(Kernel(Source::Scan, full), grid, &args)
+}
+
+/// B or C on the device, with its strides: between tokens, between groups, and channels a group.
+fn projection(
+    gpu: &Arc<Gpu>,
+    values: &Projection<'_, f32>,
+    channels: usize,
+) -> Result<(Buffer<f32>, [i32; 3]), BackendError> {
+    match values {
+        Projection::Selective(lgn) => {
+            let (_, groups, slots) = lgn.dim();
+            let strides = [groups * slots, slots, channels / groups];
+            Ok((
+                Buffer::of_array(gpu, Use::Activations, lgn.view())?,
+                strides.map(|n| n as i32),
+            ))
+        }
+        // Every channel a group of its own, the same for every token.
+        Projection::Constant(dn) => Ok((
+            Buffer::of_array(gpu, Use::Activations, dn.view())?,
+            [0, dn.ncols() as i32, 1],
+        )),
+    }
+}
+
+/// One sequence, its operands copied there and its results back.
+///
+/// # Errors
+/// When an operand does not fit, there are more than [`MOST_SLOTS`] slots, or the device refuses.
+pub(crate) fn scan_alone(
+    gpu: &Arc<Gpu>,
+    input: &ScanInput<'_, f32>,
+    kernel: ScanKernel,
+) -> Result<ScanOutput<f32>, BackendError> {
+    input.validate()?;
+    let (tokens, channels, slots) = input.dims();
+    if slots > MOST_SLOTS {
+        return Err(too_many_slots(slots));
+    }
+    let empty = ScanOutput {
+        y_ld: Array2::zeros((tokens, channels)),
+        last_dn: input
+            .initial_dn
+            .map_or_else(|| Array2::zeros((channels, slots)), |h| h.to_owned()),
+    };
+    if tokens == 0 || channels == 0 || slots == 0 {
+        return Ok(no_state(input, empty));
+    }
+    let u = Buffer::of_array(gpu, Use::Activations, input.u_ld)?;
+    let delta = Buffer::of_array(gpu, Use::Activations, input.delta_ld)?;
+    let a = Buffer::of_array(gpu, Use::Activations, input.a_dn)?;
+    let z = input
+        .z_ld
+        .map(|z| Buffer::of_array(gpu, Use::Activations, z))
+        .transpose()?;
+    let bias = input
+        .delta_bias_d
+        .map(|bias| Buffer::of_array(gpu, Use::Activations, bias))
+        .transpose()?;
+    let skip = input
+        .d_skip_d
+        .map(|skip| Buffer::of_array(gpu, Use::Activations, skip))
+        .transpose()?;
+    let initial = input
+        .initial_dn
+        .map(|h| Buffer::of_array(gpu, Use::Activations, h))
+        .transpose()?;
+    let (b, [b_token, b_group, b_channels]) = projection(gpu, &input.b, channels)?;
+    let (c, [c_token, c_group, c_channels]) = projection(gpu, &input.c, channels)?;
+    let group_channels = greatest_common_divisor(b_channels as usize, c_channels as usize);
+    let segments = if kernel == ScanKernel::V3 { 0 } else { 1 };
+    let plan = Plan::new(
+        [1, tokens, channels, slots],
+        group_channels,
+        gpu.multiprocessors(),
+        segments,
+    );
+    let (starts, sums) = plan.carried(1, channels, slots);
+    let results = [tokens * channels, channels * slots, starts, sums]
+        .map(|len| Buffer::<f32>::new(gpu, Use::Activations, len));
+    // What a kernel forgets to write is then no number.
+    for result in results.iter().flatten() {
+        result.fill(0xff)?;
+    }
+    let [y, last, starts, sums] = results;
+    let (y, last, starts, sums) = (y?, last?, starts?, sums?);
+    let pointer = |buffer: &Option<Buffer<f32>>| buffer.as_ref().map_or(0, Buffer::pointer);
+    let row = channels as i32;
+    let args = ScanArgs {
+        u: u.pointer(),
+        delta: delta.pointer(),
+        z: pointer(&z),
+        bias: pointer(&bias),
+        a: a.pointer(),
+        skip: pointer(&skip),
+        b: b.pointer(),
+        c: c.pointer(),
+        initial: pointer(&initial),
+        y: y.pointer(),
+        last: last.pointer(),
+        starts: starts.pointer(),
+        sums: sums.pointer(),
+        u_row: row,
+        delta_row: row,
+        z_row: row,
+        y_row: row,
+        b_token,
+        b_group,
+        b_channels,
+        c_token,
+        c_group,
+        c_channels,
+        tokens: tokens as i32,
+        channels: row,
+        slots: slots as i32,
+        softplus: input.delta_softplus.into(),
+        ..ScanArgs::default()
+    };
+    match kernel {
+        ScanKernel::V1 => launch_plain(gpu, &args, Operand::F32, 1)?,
+        ScanKernel::V2 | ScanKernel::V3 => launch_segments(gpu, &args, &plan, Operand::F32, 1)?,
+    }
+    let y = y.download(0, tokens * channels)?;
+    let last = last.download(0, channels * slots)?;
+    Ok(ScanOutput {
+        y_ld: Array2::from_shape_fn((tokens, channels), |(l, d)| y[l * channels + d]),
+        last_dn: Array2::from_shape_fn((channels, slots), |(d, n)| last[d * slots + n]),
+    })
+}
+
+/// The output where there is nothing to scan: the skip and the gate are all there is.
+fn no_state(input: &ScanInput<'_, f32>, mut output: ScanOutput<f32>) -> ScanOutput<f32> {
+    if let Some(skip_d) = input.d_skip_d {
+        output.y_ld += &(&input.u_ld * &skip_d);
+    }
+    if let Some(z_ld) = input.z_ld {
+        output.y_ld *= &z_ld.mapv(mambascope_core::scan::silu);
+    }
+    output
+}
+
+pub(crate) fn too_many_slots(slots: usize) -> BackendError {
+    BackendError::Device(format!(
+        "The CUDA scan has room for {MOST_SLOTS} slots a channel, and this one has {slots}: choose a CPU backend."
+    ))
+}
+
+fn greatest_common_divisor(a: usize, b: usize) -> usize {
+    if b == 0 {
+        a
+    } else {
+        greatest_common_divisor(b, a % b)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every channel, slot and token has exactly one thread, whatever the sizes.
+    #[test]
+    fn plans_cover_the_work() {
+        for tokens in [1, 7, 32, 33, 1000, 65_536] {
+            for slots in [1, 4, 5, 16, 17, 64, 255, 256] {
+                for group_channels in [1, 3, 4, 16, 100, 1536] {
+                    let channels = 2 * group_channels;
+                    for segments in [0, 1] {
+                        let plan =
+                            Plan::new([3, tokens, channels, slots], group_channels, 132, segments);
+                        assert!(plan.slots * plan.lanes >= slots, "{plan:?}");
+                        assert!(plan.lanes * plan.warp_channels <= WARP, "{plan:?}");
+                        assert!(
+                            WARP.is_multiple_of(plan.lanes * plan.warp_channels),
+                            "{plan:?}"
+                        );
+                        assert!(
+                            plan.tiles * plan.warp_channels >= group_channels,
+                            "{plan:?}"
+                        );
+                        assert!(plan.segments * plan.segment >= tokens, "{plan:?}");
+                        assert!((plan.segments - 1) * plan.segment < tokens, "{plan:?}");
+                        assert!(segments == 0 || plan.segments == 1);
+                        assert!(plan.segments <= plan.most_segments, "{plan:?}");
+                        let grid = plan.grid(plan.segments, 3, channels, 2, 4);
+                        assert!(grid.shared <= 48 << 10, "{plan:?} {grid:?}");
+                        assert!(grid.blocks[1] <= 65_535);
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn few_channels_are_cut_into_more_segments() {
+        let segments = |channels: usize, tokens: usize| {
+            Plan::new([1, tokens, channels, 16], channels, 132, 0).segments
+        };
+        assert_eq!(segments(1536, 65_536), 22);
+        assert!(segments(16, 65_536) > 1000);
+        assert_eq!(segments(1536, 16), 1);
+    }
+
+    #[test]
+    fn the_arguments_have_no_holes() {
+        assert_eq!(size_of::<ScanArgs>(), 14 * 8 + 22 * 4);
+    }
+}

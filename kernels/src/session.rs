@@ -1,0 +1,459 @@
+//! One text on the device: its state stays there, and so do the scores until someone asks for them.
+
+use std::sync::Arc;
+
+use cudarc::driver::CudaGraph;
+use cudarc::driver::sys::{CUgraphInstantiate_flags, CUstreamCaptureMode};
+use mambascope_core::backend::{BackendError, Session, check_ids};
+use mambascope_core::generate::{Sampler, Sampling};
+use mambascope_core::model::{FeedForwardDims, MixerDims, Model};
+use mambascope_core::state::{LayerState, RecurrentState, State, StateBytes};
+use mambascope_core::trace::{Probe, Site, Tap};
+
+use crate::blocks::attention::Cache;
+use crate::blocks::mamba::Memory;
+use crate::blocks::{attention, feed_forward, mamba, mamba2};
+use crate::buffer::Buffer;
+use crate::gpu::{Gpu, Use, refusal};
+use crate::ops::{self, Product, Rows};
+use crate::pass::{Pass, Scratch};
+use crate::weights::{DeviceModel, MixerWeights};
+
+/// Tokens a chunk has at most: enough for the tensor cores, little enough for the memory.
+pub const MOST_TOKENS: usize = 2048;
+
+/// What one block remembers.
+enum Block {
+    Scan(Memory),
+    Attention(Cache),
+}
+
+/// A token's pass through the model, captured once and launched again and again.
+struct Captured(CudaGraph);
+
+#[expect(
+    unsafe_code,
+    reason = "the graph holds raw pointers, which says nothing about threads"
+)]
+// SAFETY: the graph is used by whoever holds the session, one at a time; a driver's graph may move between threads.
+unsafe impl Send for Captured {}
+
+/// Which of the session's numbers this machine has seen.
+#[derive(Default)]
+struct Seen {
+    /// Whether `logits` are those of the last token.
+    logits: bool,
+    /// The most likely token, which is also the id that lies ready on the device.
+    choice: Option<u32>,
+}
+
+pub(crate) struct CudaSession {
+    gpu: Arc<Gpu>,
+    model: Arc<Model>,
+    weights: Arc<DeviceModel>,
+    blocks: Vec<Block>,
+    scratch: Scratch,
+    position: usize,
+    /// The same on the device.
+    device_position: Buffer<i32>,
+    /// Ids of a chunk; after it, the first is the most likely token to come.
+    ids: Buffer<i32>,
+    device_logits: Buffer<f32>,
+    logits: Vec<f32>,
+    seen: Seen,
+    step: Option<Captured>,
+    /// Whether a token has gone through uncaptured, so that all its kernels are loaded.
+    is_warm: bool,
+    is_poisoning: bool,
+}
+
+impl CudaSession {
+    pub(crate) fn new(
+        gpu: &Arc<Gpu>,
+        model: &Arc<Model>,
+        weights: Arc<DeviceModel>,
+        is_poisoning: bool,
+    ) -> Result<Self, BackendError> {
+        let blocks = model.config.blocks.iter().map(|block| match &block.mixer {
+            MixerDims::Mamba(dims) => {
+                let memory = Memory::new(
+                    gpu,
+                    [dims.d_inner, dims.d_conv],
+                    [dims.d_inner, dims.d_state],
+                )?;
+                Ok(Block::Scan(memory))
+            }
+            MixerDims::Mamba2(dims) => Ok(Block::Scan(mamba2::memory(gpu, dims)?)),
+            MixerDims::Attention(dims) => Ok(Block::Attention(Cache::new(gpu, dims)?)),
+        });
+        let vocab = model.config.vocab_size;
+        Ok(Self {
+            blocks: blocks.collect::<Result<_, BackendError>>()?,
+            scratch: Scratch::new(gpu, model, 1)?,
+            position: 0,
+            device_position: Buffer::zeros(gpu, Use::State, 1)?,
+            ids: Buffer::zeros(gpu, Use::Activations, MOST_TOKENS)?,
+            device_logits: Buffer::zeros(gpu, Use::Activations, vocab)?,
+            logits: vec![0.0; vocab],
+            seen: Seen {
+                logits: true,
+                choice: None,
+            },
+            step: None,
+            is_warm: false,
+            is_poisoning,
+            weights,
+            model: Arc::clone(model),
+            gpu: Arc::clone(gpu),
+        })
+    }
+
+    /// Makes room in the buffers for a chunk of `wanted` tokens, or for as many as the device has memory for; how many.
+    fn make_room(&mut self, wanted: usize) -> Result<usize, BackendError> {
+        let mut tokens = wanted.min(MOST_TOKENS);
+        while tokens > self.scratch.tokens {
+            match Scratch::new(&self.gpu, &self.model, tokens) {
+                Ok(scratch) => {
+                    self.scratch = scratch;
+                    // The captured pass names the old buffers.
+                    self.step = None;
+                }
+                Err(BackendError::DeviceMemory { .. }) if tokens / 2 >= self.scratch.tokens => {
+                    tokens /= 2;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(tokens)
+    }
+
+    /// Makes room in the caches for `tokens` more.
+    fn grow_caches(&mut self, tokens: usize) -> Result<(), BackendError> {
+        for block in &mut self.blocks {
+            if let Block::Attention(cache) = block
+                && cache.grow(self.position + tokens, self.position)?
+            {
+                self.step = None;
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads up to a chunk of ids, and says how many.
+    fn read_some(
+        &mut self,
+        ids: &[u32],
+        is_step: bool,
+        tap: Option<&mut (dyn Tap + '_)>,
+    ) -> Result<usize, BackendError> {
+        let tokens = self.make_room(ids.len())?;
+        self.grow_caches(tokens)?;
+        let ids = &ids[..tokens];
+        if tokens != 1 || self.seen.choice != Some(ids[0]) {
+            let signed: Vec<i32> = ids.iter().map(|&id| id as i32).collect();
+            self.ids.upload(&signed)?;
+        }
+        self.seen = Seen::default();
+        if self.is_poisoning {
+            // Poison would be captured with the pass.
+            self.step = None;
+            self.is_warm = false;
+        }
+        match (&self.step, is_step && tap.is_none()) {
+            (Some(Captured(graph)), true) => graph
+                .launch()
+                .map_err(|error| refusal("launching the pass of a token", error))?,
+            (None, true) if self.is_warm => {
+                let captured = self.capture()?;
+                let launched = captured.0.launch();
+                launched.map_err(|error| refusal("launching the pass of a token", error))?;
+                self.step = Some(captured);
+            }
+            (_, may_capture) => {
+                self.pass(tokens, is_step, tap)?;
+                self.is_warm |= may_capture;
+            }
+        }
+        self.position += tokens;
+        Ok(tokens)
+    }
+
+    /// Records the launches of a token's pass instead of making them.
+    fn capture(&mut self) -> Result<Captured, BackendError> {
+        let stream = Arc::clone(self.gpu.stream());
+        let refused = |error| refusal("capturing the pass of a token", error);
+        stream
+            .begin_capture(CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL)
+            .map_err(refused)?;
+        let passed = self.pass(1, true, None);
+        // The capture ends in any case; a pass that failed is what there is to say.
+        let graph = stream.end_capture(CUgraphInstantiate_flags(0));
+        passed?;
+        match graph.map_err(refused)? {
+            Some(graph) => Ok(Captured(graph)),
+            None => Err(BackendError::Device(
+                "CUDA captured nothing of a token's pass. Choose a CPU backend and report the sentence.".to_owned(),
+            )),
+        }
+    }
+
+    /// The pass itself: `tokens` ids that lie ready, to the scores and the most likely token.
+    fn pass(
+        &mut self,
+        tokens: usize,
+        is_step: bool,
+        tap: Option<&mut (dyn Tap + '_)>,
+    ) -> Result<(), BackendError> {
+        let Self {
+            gpu,
+            model,
+            weights,
+            scratch,
+            ..
+        } = self;
+        let mut pass = Pass {
+            gpu,
+            model,
+            tokens,
+            position: &self.device_position,
+            past: self.position,
+            is_step,
+            is_poisoning: self.is_poisoning,
+            scratch,
+            tap: tap.map(|tap| tap as &mut dyn Tap),
+        };
+        ops::embed(gpu, &self.ids, &weights.embedding, &scratch.x, tokens)?;
+        pass.record_stream(Site::model(Probe::Embedded))?;
+        for (i, block) in self.blocks.iter().enumerate() {
+            run_block(&mut pass, i, weights, block)?;
+        }
+        head(&mut pass, weights, &mut self.device_logits)?;
+        ops::count_tokens(gpu, &self.device_position, tokens)?;
+        ops::argmax(gpu, &self.device_logits, &self.ids)
+    }
+
+    /// Reads all ids, in as many chunks as it takes.
+    fn read(&mut self, ids: &[u32], is_step: bool, tap: &mut dyn Tap) -> Result<(), BackendError> {
+        check_ids(ids, self.model.config.vocab_size)?;
+        let gpu = Arc::clone(&self.gpu);
+        let _turn = gpu.take_turn();
+        let is_watched = wants_any(tap, &self.model);
+        let mut done = 0;
+        while done < ids.len() {
+            let tap: Option<&mut dyn Tap> = if is_watched { Some(&mut *tap) } else { None };
+            done += self.read_some(&ids[done..], is_step, tap)?;
+        }
+        Ok(())
+    }
+}
+
+/// Whether anything of a pass is to be recorded.
+fn wants_any(tap: &dyn Tap, model: &Model) -> bool {
+    let layers = 0..model.config.n_layers();
+    Probe::ALL.into_iter().any(|probe| {
+        if probe.is_per_layer() {
+            layers
+                .clone()
+                .any(|layer| tap.wants(Site::layer(layer, probe)))
+        } else {
+            tap.wants(Site::model(probe))
+        }
+    })
+}
+
+/// x ← x + mixer(RMSNorm(x)), then in some families x ← x + ff(RMSNorm(x)).
+fn run_block(
+    pass: &mut Pass<'_>,
+    i: usize,
+    weights: &DeviceModel,
+    block: &Block,
+) -> Result<(), BackendError> {
+    let (layer, dims) = (&weights.layers[i], &pass.model.config.blocks[i]);
+    if pass.is_poisoning {
+        pass.scratch.poison()?;
+    }
+    let norm = &layer.norm;
+    match (&layer.mixer, &dims.mixer, block) {
+        (MixerWeights::Mamba(weights), MixerDims::Mamba(dims), Block::Scan(memory)) => {
+            mamba::run(pass, i, norm, weights, dims, memory)?;
+        }
+        (MixerWeights::Mamba2(weights), MixerDims::Mamba2(dims), Block::Scan(memory)) => {
+            mamba2::run(pass, i, norm, weights, dims, memory)?;
+        }
+        (MixerWeights::Attention(weights), MixerDims::Attention(dims), Block::Attention(cache)) => {
+            attention::run(pass, i, norm, weights, dims, cache)?;
+        }
+        (_, dims, _) => {
+            return Err(BackendError::Device(format!(
+                "Layer {i} is said to be {} and has other weights: load the checkpoint again.",
+                dims.title()
+            )));
+        }
+    }
+    if let Some((norm, network)) = &layer.feed_forward {
+        let top = match dims.feed_forward {
+            Some(FeedForwardDims::Experts { top, .. }) => top,
+            _ => 0,
+        };
+        feed_forward::run(pass, i, norm, network, top)?;
+    }
+    pass.record_stream(Site::layer(i, Probe::BlockOutput))
+}
+
+/// Scores of the last token, or of all when they are watched.
+fn head(
+    pass: &mut Pass<'_>,
+    weights: &DeviceModel,
+    logits: &mut Buffer<f32>,
+) -> Result<(), BackendError> {
+    let (tokens, width, vocab) = (pass.tokens, pass.width(), logits.len());
+    let scratch = pass.scratch;
+    let product = |x: Rows, rows: usize, y: Rows| Product {
+        x,
+        rows,
+        weight: weights.head(),
+        bias: None,
+        y,
+        adds: false,
+        row_count: None,
+    };
+    let row_of_scores = Rows::of(logits, 0, vocab);
+    let (hidden, scores) = (Site::model(Probe::FinalHidden), Site::model(Probe::Logits));
+    if !pass.wants(hidden) && !pass.wants(scores) {
+        let last = Rows::of(&scratch.x, (tokens - 1) * width, width);
+        return product(last, 1, row_of_scores)
+            .run_normed(pass.gpu, pass.norm_with(&weights.final_norm));
+    }
+    pass.norm(&weights.final_norm, Some(hidden))?;
+    if !pass.wants(scores) {
+        let last = Rows::of(&scratch.norm, (tokens - 1) * width, width);
+        return product(last, 1, row_of_scores).run(pass.gpu);
+    }
+    let all = Buffer::<f32>::new(scratch.x.gpu(), Use::Activations, tokens * vocab)?;
+    product(pass.normed(), tokens, Rows::of(&all, 0, vocab)).run(pass.gpu)?;
+    pass.record(scores, &all, [0, vocab], &[tokens, vocab])?;
+    logits.copy_from(&all, (tokens - 1) * vocab, vocab)
+}
+
+impl Session for CudaSession {
+    fn prefill(&mut self, ids: &[u32], tap: &mut dyn Tap) -> Result<(), BackendError> {
+        self.read(ids, false, tap)
+    }
+
+    fn step(&mut self, id: u32, tap: &mut dyn Tap) -> Result<(), BackendError> {
+        self.read(&[id], true, tap)
+    }
+
+    fn logits(&mut self) -> Result<&[f32], BackendError> {
+        let gpu = Arc::clone(&self.gpu);
+        let _turn = gpu.take_turn();
+        if !self.seen.logits {
+            self.device_logits.download_to(0, &mut self.logits)?;
+            self.seen.logits = true;
+        }
+        Ok(&self.logits)
+    }
+
+    fn pick(
+        &mut self,
+        sampler: &mut Sampler,
+        history: &[u32],
+        sampling: &Sampling,
+        known: usize,
+    ) -> Result<u32, BackendError> {
+        let is_greedy = !(sampling.temperature > 0.0) && sampling.repetition_penalty == 1.0;
+        if !is_greedy || self.position == 0 {
+            return Ok(sampler.pick(self.logits()?, history, sampling, known));
+        }
+        let choice = match self.seen.choice {
+            Some(choice) => choice,
+            None => {
+                let _turn = self.gpu.take_turn();
+                self.ids.download(0, 1)?[0] as u32
+            }
+        };
+        self.seen.choice = Some(choice);
+        Ok(choice)
+    }
+
+    fn model(&self) -> &Arc<Model> {
+        &self.model
+    }
+
+    fn state(&self) -> Result<State, BackendError> {
+        let gpu = Arc::clone(&self.gpu);
+        let _turn = gpu.take_turn();
+        let layers = self.blocks.iter().map(|block| match block {
+            Block::Scan(memory) => Ok(LayerState::Recurrent(memory.state()?)),
+            Block::Attention(cache) => Ok(LayerState::Attention(cache.state(self.position)?)),
+        });
+        let logits_v = if self.position == 0 {
+            None
+        } else if self.seen.logits {
+            Some(self.logits.clone())
+        } else {
+            Some(self.device_logits.download(0, self.device_logits.len())?)
+        };
+        Ok(State {
+            position: self.position,
+            layers: layers.collect::<Result<_, BackendError>>()?,
+            logits_v,
+        })
+    }
+
+    fn scan_states(&self) -> Result<Vec<Option<RecurrentState>>, BackendError> {
+        let gpu = Arc::clone(&self.gpu);
+        let _turn = gpu.take_turn();
+        let states = self.blocks.iter().map(|block| match block {
+            Block::Scan(memory) => memory.state().map(Some),
+            Block::Attention(_) => Ok(None),
+        });
+        states.collect()
+    }
+
+    fn state_bytes(&self) -> StateBytes {
+        let mut bytes = StateBytes::default();
+        for block in &self.blocks {
+            match block {
+                Block::Scan(memory) => {
+                    let (conv, ssm) = memory.bytes();
+                    bytes.conv += conv;
+                    bytes.ssm += ssm;
+                }
+                Block::Attention(cache) => bytes.kv += cache.bytes_of(self.position),
+            }
+        }
+        bytes
+    }
+
+    fn set_state(&mut self, state: &State) -> Result<(), BackendError> {
+        state.check(&self.model.config)?;
+        let gpu = Arc::clone(&self.gpu);
+        let _turn = gpu.take_turn();
+        for (block, layer) in self.blocks.iter_mut().zip(&state.layers) {
+            match (block, layer) {
+                (Block::Scan(memory), LayerState::Recurrent(state)) => memory.set_state(state)?,
+                (Block::Attention(cache), LayerState::Attention(state)) => {
+                    cache.set_state(state)?
+                }
+                // The check above has refused what does not fit.
+                _ => {}
+            }
+        }
+        self.position = state.position;
+        self.device_position.upload(&[state.position as i32])?;
+        match &state.logits_v {
+            Some(logits_v) => self.logits.copy_from_slice(logits_v),
+            None => self.logits.fill(0.0),
+        }
+        self.device_logits.upload(&self.logits)?;
+        ops::argmax(&self.gpu, &self.device_logits, &self.ids)?;
+        self.seen = Seen {
+            logits: true,
+            choice: None,
+        };
+        // Caches may have grown.
+        self.step = None;
+        Ok(())
+    }
+}
