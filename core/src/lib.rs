@@ -37,6 +37,7 @@ pub mod hippo;
 pub mod job;
 pub mod model;
 pub mod parity;
+mod noise;
 pub mod recall;
 pub mod s4;
 pub mod scan;

@@ -24,6 +24,7 @@ mod scans;
 mod ssd;
 mod state;
 mod support;
+mod synthetic;
 mod tiny;
 mod tokenizer;
 mod traps;

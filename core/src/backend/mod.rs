@@ -47,6 +47,24 @@ pub trait Backend: Send {
         input: &SsdInput<'_, f32>,
         chunk: usize,
     ) -> Result<SsdOutput<f32>, BackendError>;
+
+    /// What it holds in the memory of a device; nothing for a backend that has none.
+    fn device_bytes(&self) -> Option<DeviceBytes> {
+        None
+    }
+}
+
+/// Bytes a backend holds in the memory of a device, all of its sessions together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DeviceBytes {
+    /// Of the models' weights.
+    pub weights: u64,
+    /// Of what the sessions remember.
+    pub state: u64,
+    /// Of what a forward pass writes down on its way.
+    pub activations: u64,
+    /// What the device says is allocated by this backend, its own needs included.
+    pub in_use: u64,
 }
 
 /// How tokens come in. The two differ in one thing: Mamba-2's limits of Δ hold in a prefill and not in a step, as in both

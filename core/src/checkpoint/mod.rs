@@ -11,6 +11,7 @@ mod error;
 mod folder;
 mod pickle;
 mod safetensors;
+mod synthetic;
 mod torch_zip;
 
 use std::collections::BTreeMap;
@@ -22,6 +23,7 @@ pub use error::{LoadError, Problems};
 pub use folder::load;
 pub use pickle::PickleError;
 pub use safetensors::HeaderError;
+pub use synthetic::{SYNTHETIC, Synthetic, synthetic};
 pub use torch_zip::{Damage, TorchError};
 
 use assemble::{Ingredients, Stored, assemble};
