@@ -451,10 +451,21 @@ fn bench_prints_figures_a_program_can_read() {
     assert!(output.status.success(), "{}", stderr(&output));
     let figures: serde_json::Value = serde_json::from_str(&stdout(&output)).unwrap();
     for backend in ["fast", "naive"] {
-        for figure in ["prefill_tokens_per_s", "decode_tokens_per_s"] {
-            assert!(figures["backends"][backend][figure].as_f64().unwrap() > 0.0);
+        let figures = &figures["backends"][backend];
+        for figure in [
+            "prefill_tokens_per_s",
+            "decode_tokens_per_s",
+            "prefill_ms",
+            "decode_us_per_token",
+        ] {
+            assert!(figures[figure].as_f64().unwrap() > 0.0);
         }
+        assert!(figures["device_bytes"].is_null(), "there is no device");
     }
+    assert_eq!(
+        figures["chunk"], 128,
+        "as much at once as everything else reads"
+    );
     let table = stdout(&run(&[
         "bench",
         "--prompt",
@@ -471,6 +482,35 @@ fn bench_prints_figures_a_program_can_read() {
 }
 
 #[test]
+fn bench_needs_no_checkpoint() {
+    let output = run(&[
+        "bench",
+        "--synthetic",
+        "mamba-130m",
+        "--dtype",
+        "bf16",
+        "--backend",
+        "fast",
+        "--chunk",
+        "4",
+        "--prompt",
+        "6",
+        "--tokens",
+        "1",
+        "--repeats",
+        "1",
+        "--json",
+    ]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    let figures: serde_json::Value = serde_json::from_str(&stdout(&output)).unwrap();
+    assert_eq!(figures["model"], "mamba-130m of random weights");
+    assert_eq!(figures["chunk"], 4);
+    // Two bytes of each matrix in the model, four once it is widened.
+    let bytes = figures["weight_bytes"].as_u64().unwrap();
+    assert!((770_000_000..778_000_000).contains(&bytes), "{bytes}");
+}
+
+#[test]
 fn wrong_usage_is_answered_with_help() {
     for arguments in [
         &["run"][..],
@@ -481,6 +521,11 @@ fn wrong_usage_is_answered_with_help() {
         &["run", "--prompt", "x", "--greedy", "--top-k", "3"],
         &["--model", "x", "check"],
         &["check", "--prompt", "without a backend"],
+        &["bench", "--synthetic", "mamba-130m", "--model", "x"],
+        &["bench", "--synthetic", "mamba-900b"],
+        &["bench", "--dtype", "f16"],
+        &["bench", "--synthetic", "mamba-130m", "--dtype", "f64"],
+        &["bench", "--chunk", "0"],
     ] {
         let output = run(arguments);
         assert_eq!(output.status.code(), Some(2), "{arguments:?}");

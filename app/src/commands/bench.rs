@@ -6,10 +6,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use mambascope_core::backend::{Backend, DEFAULT_CHUNK, prefill_in_chunks};
-use mambascope_core::generate::argmax;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use mambascope_core::backend::{Backend, DEFAULT_CHUNK, DeviceBytes, prefill_in_chunks};
+use mambascope_core::checkpoint::{SYNTHETIC, Synthetic};
+use mambascope_core::generate::{Sampler, Sampling};
 use mambascope_core::model::Model;
-use serde_json::{Map, json};
+use mambascope_core::tensor::Dtype;
+use serde_json::{Map, Value, json};
 
 use super::{Failure, Threads, backend, emit, load, warn};
 use crate::backends::{self, NAMES};
@@ -23,12 +26,21 @@ pub(super) struct Bench {
     /// Folder of the model, or the name of an embedded one; novel-mamba-3m without.
     #[arg(long, value_name = "DIR")]
     model: Option<PathBuf>,
+    /// In place of a model, random weights of a published shape.
+    #[arg(long, value_name = "NAME", conflicts_with = "model", value_parser = PossibleValuesParser::new(SYNTHETIC.each_ref().map(|shape| shape.name)))]
+    synthetic: Option<String>,
+    /// Number format of the random weights' matrices.
+    #[arg(long, requires = "synthetic", default_value = "f32", value_parser = PossibleValuesParser::new(["f32", "bf16", "f16"]).map(dtype_named))]
+    dtype: Dtype,
     /// Tokens to read.
     #[arg(long, value_name = "N", default_value_t = 512, value_parser = clap::value_parser!(u32).range(1..))]
     prompt: u32,
     /// Tokens to write.
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..))]
     tokens: u32,
+    /// Tokens a prefill takes at once.
+    #[arg(long, value_name = "N", default_value_t = DEFAULT_CHUNK as u32, value_parser = clap::value_parser!(u32).range(1..))]
+    chunk: u32,
     /// Measure only these, such as fast,naive; without, all that can be used here.
     #[arg(long, value_name = "NAME,…", value_delimiter = ',', value_parser = NAMES)]
     backend: Option<Vec<String>>,
@@ -48,6 +60,7 @@ struct Measured {
     backend: Box<dyn Backend>,
     prefill_secs: Vec<f64>,
     decode_secs: Vec<f64>,
+    device: Option<DeviceBytes>,
 }
 
 /// Tokens a second.
@@ -57,9 +70,18 @@ struct Rates {
     decode: f64,
 }
 
+/// A number format by its name on the command line, which the parser has checked.
+fn dtype_named(name: String) -> Dtype {
+    match name.as_str() {
+        "bf16" => Dtype::Bf16,
+        "f16" => Dtype::F16,
+        _ => Dtype::F32,
+    }
+}
+
 impl Bench {
     pub(super) fn execute(&self) -> Result<(), Failure> {
-        let model = load(self.model.as_deref())?;
+        let model = self.open_model()?;
         warn(&model);
         let vocab_size = model.config.vocab_size as u32;
         // The text does not matter to the time; ids spread over the vocabulary do not favour a cache.
@@ -72,7 +94,7 @@ impl Bench {
                 .iter_mut()
                 .filter(|measured| measured.spent() < PATIENCE)
             {
-                measured.repeat(&model, &ids, self.tokens)?;
+                measured.repeat(&model, &ids, self)?;
             }
         }
         emit(&if self.json {
@@ -81,6 +103,15 @@ impl Bench {
             self.table(&model, &all)
         })?;
         Ok(())
+    }
+
+    fn open_model(&self) -> Result<Arc<Model>, Failure> {
+        let Some(shape) = self.synthetic.as_deref().and_then(Synthetic::named) else {
+            return load(self.model.as_deref());
+        };
+        let made = shape.load(self.dtype, 0);
+        made.map(Arc::new)
+            .map_err(|reason| Failure::Load(Box::new(reason)))
     }
 
     fn backends(&self) -> Result<Vec<Measured>, Failure> {
@@ -99,6 +130,7 @@ impl Bench {
                 backend,
                 prefill_secs: Vec::new(),
                 decode_secs: Vec::new(),
+                device: None,
             })
         };
         names.into_iter().map(start).collect()
@@ -124,12 +156,17 @@ impl Bench {
     fn table(&self, model: &Model, all: &[Measured]) -> String {
         let naive = self.rates_of_naive(all);
         let mut text = format!(
-            "{}: {} tokens read, {} written; medians\n\n",
-            model.name, self.prompt, self.tokens
+            "{}: {} tokens read, {} at once, {} written; medians\n\n",
+            model.name, self.prompt, self.chunk, self.tokens
         );
         text += &format!(
-            "{:<8} {:>4} {:>16} {:>16} {:>24}\n",
-            "backend", "runs", "prefill tokens/s", "decode tokens/s", "times naive (p, d)"
+            "{:<8} {:>4} {:>16} {:>16} {:>12} {:>20}\n",
+            "backend",
+            "runs",
+            "prefill tokens/s",
+            "decode tokens/s",
+            "µs a token",
+            "times naive (p, d)"
         );
         for measured in all {
             let Rates { prefill, decode } = measured.rates(self);
@@ -144,10 +181,18 @@ impl Bench {
                 },
             );
             let (name, runs) = (&measured.name, measured.prefill_secs.len());
-            text += &format!("{name:<8} {runs:>4} {prefill:>16.1} {decode:>16.1} {ratio:>24}\n");
+            let micros = 1e6 / decode;
+            text += &format!(
+                "{name:<8} {runs:>4} {prefill:>16.1} {decode:>16.1} {micros:>12.1} {ratio:>20}\n"
+            );
         }
         for (name, reason) in self.absent() {
             text += &format!("{name:<8} {reason}\n");
+        }
+        for measured in all {
+            if let Some(held) = measured.device {
+                text += &format!("\n{}\n", device_text(&measured.name, &held));
+            }
         }
         let peak =
             peak_bytes().map_or_else(|| "not available on this system".to_owned(), bytes_text);
@@ -162,8 +207,11 @@ impl Bench {
                 "runs": measured.prefill_secs.len(),
                 "prefill_tokens_per_s": prefill,
                 "decode_tokens_per_s": decode,
+                "prefill_ms": 1e3 * median(&measured.prefill_secs),
+                "decode_us_per_token": 1e6 / decode,
                 "prefill_times_naive": naive.map(|naive| prefill / naive.prefill),
                 "decode_times_naive": naive.map(|naive| decode / naive.decode),
+                "device_bytes": measured.device.map(device_object),
             });
             (measured.name.clone(), row)
         };
@@ -174,6 +222,7 @@ impl Bench {
         let object = json!({
             "model": model.name,
             "prompt": self.prompt,
+            "chunk": self.chunk,
             "tokens": self.tokens,
             "backends": all.iter().map(row).collect::<Map<_, _>>(),
             "unavailable": self.absent().map(|(name, reason)| (name.to_owned(), reason.into())).collect::<Map<_, _>>(),
@@ -185,19 +234,28 @@ impl Bench {
 }
 
 impl Measured {
-    fn repeat(&mut self, model: &Arc<Model>, ids: &[u32], tokens: u32) -> Result<(), Failure> {
+    /// One text, read and written on. Each of the two ends with the token that follows: a device works on after a call has
+    /// returned, and a token is known when it has finished.
+    fn repeat(&mut self, model: &Arc<Model>, ids: &[u32], bench: &Bench) -> Result<(), Failure> {
         let mut session = self.backend.open(model)?;
+        let (mut sampler, greedy) = (Sampler::default(), Sampling::greedy());
+        let known = model.tokenizer.as_ref().map_or(0, |ids| ids.len());
+        let mut history = ids.to_vec();
+
         let start = Instant::now();
-        prefill_in_chunks(&mut *session, ids, DEFAULT_CHUNK, &mut (), &mut |_| {
-            ControlFlow::Continue(())
-        })?;
+        let go_on = &mut |_| ControlFlow::Continue(());
+        prefill_in_chunks(&mut *session, ids, bench.chunk as usize, &mut (), go_on)?;
+        let mut id = session.pick(&mut sampler, &history, &greedy, known)?;
         self.prefill_secs.push(start.elapsed().as_secs_f64());
+
         let start = Instant::now();
-        for _ in 0..tokens {
-            let id = argmax(session.logits()?);
+        for _ in 0..bench.tokens {
+            history.push(id);
             session.step(id, &mut ())?;
+            id = session.pick(&mut sampler, &history, &greedy, known)?;
         }
         self.decode_secs.push(start.elapsed().as_secs_f64());
+        self.device = self.backend.device_bytes();
         Ok(())
     }
 
@@ -218,6 +276,25 @@ fn median(secs: &[f64]) -> f64 {
     let mut sorted = secs.to_vec();
     sorted.sort_unstable_by(f64::total_cmp);
     sorted[sorted.len() / 2]
+}
+
+fn device_text(backend: &str, held: &DeviceBytes) -> String {
+    format!(
+        "memory of the device under {backend}: weights {}, state {}, activations {}; {} in use",
+        bytes_text(held.weights),
+        bytes_text(held.state),
+        bytes_text(held.activations),
+        bytes_text(held.in_use)
+    )
+}
+
+fn device_object(held: DeviceBytes) -> Value {
+    json!({
+        "weights": held.weights,
+        "state": held.state,
+        "activations": held.activations,
+        "in_use": held.in_use,
+    })
 }
 
 /// The most memory the process has had, where the system tells.
