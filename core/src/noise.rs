@@ -37,6 +37,13 @@ impl Noise {
         // The four have the variance 1/3 together, and the mean of this sum is an integer.
         (sum as i32 - 2 * 0xffff) as f32 * (3f32.sqrt() / 65_536.0)
     }
+
+    /// Value `i` of what softplus turns into steps Δ between 0.001 and 0.1, evenly spread in their logarithm: where the training of
+    /// Mamba's biases starts.
+    pub(crate) fn step_bias(self, i: usize) -> f32 {
+        let step = 0.001 * 100f32.powf(self.uniform(i));
+        step.exp_m1().ln()
+    }
 }
 
 /// SplitMix64's output function.

@@ -1,6 +1,7 @@
 //! The selective scan alone, against plain loops in float64: every fixture, every backend.
 
-use mambascope_core::scan::{Projection, Real, ScanInput, sequential};
+use mambascope_core::backend::{Backend, FastBackend, NaiveBackend};
+use mambascope_core::scan::{Projection, Real, ScanInput, ScanOperands, ScanShape, sequential};
 use ndarray::{Array1, Array2, Array3, ArrayD, Axis, Ix1, Ix2, Ix3};
 
 use crate::support::{
@@ -282,4 +283,44 @@ fn sizes_at_the_edges(backends: Backends) {
             }
         }
     }
+}
+
+#[test]
+fn operands_of_a_measurement_are_a_layers() {
+    let shape = ScanShape {
+        batch: 2,
+        channels: 12,
+        tokens: 9,
+        slots: 5,
+        groups: 3,
+    };
+    let operands = ScanOperands::seeded(shape, 1);
+    assert_eq!(operands, ScanOperands::seeded(shape, 1));
+    assert_ne!(operands, ScanOperands::seeded(shape, 2));
+    let mut last = Vec::new();
+    for sequence in 0..2 {
+        let input = operands.input(sequence).unwrap();
+        assert!(input.delta_softplus && input.z_ld.is_some() && input.d_skip_d.is_some());
+        let plain = NaiveBackend::default().scan(&input).unwrap();
+        let quick = FastBackend::new(2).unwrap().scan(&input).unwrap();
+        assert!(plain.y_ld.iter().all(|y| y.is_finite() && y.abs() < 100.0));
+        let difference = &plain.y_ld - &quick.y_ld;
+        assert!(difference.iter().all(|d| d.abs() < 1e-5));
+        last.push(plain.last_dn);
+    }
+    assert_ne!(last[0], last[1], "sequences differ");
+    let error = operands.input(2).unwrap_err().to_string();
+    assert!(
+        error.contains("operand u") && error.contains("3 times"),
+        "{error}"
+    );
+    let undivided = ScanShape { groups: 5, ..shape };
+    let operands = ScanOperands::seeded(undivided, 1);
+    let refused = NaiveBackend::default().scan(&operands.input(0).unwrap());
+    assert!(
+        refused
+            .unwrap_err()
+            .to_string()
+            .contains("groups that divide 12")
+    );
 }

@@ -168,7 +168,7 @@ impl Values {
             Values::Ones => filled(count, dtype, |_| 1.0),
             Values::LogSlots(slots) => filled(count, dtype, |i| ((i % slots + 1) as f32).ln()),
             Values::LogUniform => filled(count, dtype, |i| (1.0 + 15.0 * noise.uniform(i)).ln()),
-            Values::StepBias => filled(count, dtype, |i| step_bias(noise.uniform(i))),
+            Values::StepBias => filled(count, dtype, |i| noise.step_bias(i)),
         };
         Stored {
             range: 0..bytes.len(),
@@ -182,12 +182,6 @@ impl Values {
             shape,
         }
     }
-}
-
-/// The bias that softplus turns into a step of 0.001 to 0.1, for `uniform` from 0 to 1.
-pub(crate) fn step_bias(uniform: f32) -> f32 {
-    let step = 0.001 * 100f32.powf(uniform);
-    step.exp_m1().ln()
 }
 
 /// `count` values, little-endian.

@@ -11,6 +11,7 @@
 //! A is discretised by zero-order hold, B by Euler's rule: that is what every implementation computes, although
 //! equation 4 of the Mamba paper (arXiv:2312.00752) states zero-order hold for both.
 
+mod operands;
 mod real;
 mod sequential;
 mod ssd;
@@ -18,6 +19,7 @@ mod ssd;
 use ndarray::{Array2, ArrayView1, ArrayView2, ArrayView3};
 use thiserror::Error;
 
+pub use operands::{ScanOperands, ScanShape};
 pub use real::{Real, sigmoid, silu, softplus};
 pub use sequential::sequential;
 pub use ssd::{SsdInput, SsdOutput, clamp, ssd_sequential};
