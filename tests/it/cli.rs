@@ -510,6 +510,84 @@ fn bench_needs_no_checkpoint() {
     assert!((770_000_000..778_000_000).contains(&bytes), "{bytes}");
 }
 
+const SMALL_SCAN: [&str; 12] = [
+    "bench",
+    "scan",
+    "--batch",
+    "2",
+    "--channels",
+    "24",
+    "--tokens",
+    "10",
+    "--groups",
+    "2",
+    "--repeats",
+    "2",
+];
+
+#[test]
+fn bench_scan_prints_times_and_floors() {
+    for dtype in ["f32", "bf16"] {
+        let more = ["--kernel", "fast,naive", "--dtype", dtype, "--json"];
+        let output = run(&[&SMALL_SCAN[..], &more].concat());
+        assert!(output.status.success(), "{}", stderr(&output));
+        let said: serde_json::Value = serde_json::from_str(&stdout(&output)).unwrap();
+        let sizes = [
+            ("batch", 2),
+            ("channels", 24),
+            ("tokens", 10),
+            ("slots", 16),
+        ];
+        for (size, wanted) in sizes {
+            assert_eq!(said[size], wanted);
+        }
+        // exp(Δ·A), and four functions a channel.
+        assert_eq!(said["exponentials"], 480 * 16 + 480 * 4);
+        for kernel in ["fast", "naive"] {
+            let figures = &said["kernels"][kernel];
+            let figure = |name: &str| figures[name].as_f64().unwrap();
+            // The processor's kernels have no halves.
+            assert_eq!(figures["dtype"], "f32");
+            assert_eq!(figures["runs"], 2);
+            let wanted = 4 * (4 * 480 + 2 * 20 * 2 * 16 + 24 * 16 + 2 * 24 + 2 * 24 * 16);
+            assert_eq!(figures["bytes"], wanted);
+            let floor = 1e6 * wanted as f64 / figure("bandwidth_bytes_per_s");
+            assert!((figure("floor_us") / floor - 1.0).abs() < 1e-9);
+            assert!((figure("share_of_floor") * figure("us") / floor - 1.0).abs() < 1e-9);
+        }
+    }
+    let table = stdout(&run(&SMALL_SCAN));
+    for part in ["fast", "naive", "share of floor", "v3"] {
+        assert!(table.contains(part), "{part}: {table}");
+    }
+}
+
+#[test]
+fn bench_scan_says_what_it_cannot_do() {
+    for (sizes, parts) in [
+        (
+            ["--channels", "9", "--groups", "2"],
+            ["--groups is 2", "9 channels"],
+        ),
+        (
+            ["--channels", "4000000000", "--tokens", "4000000000"],
+            ["bytes of operands", "--tokens"],
+        ),
+    ] {
+        let output = run(&[&["bench", "scan"][..], &sizes].concat());
+        let said = stderr(&output);
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        assert!(parts.iter().all(|part| said.contains(part)), "{said}");
+    }
+    for kernel in ["v1", "v2", "v3"] {
+        let output = run(&[&SMALL_SCAN[..], &["--kernel", kernel]].concat());
+        let (code, said) = (output.status.code(), stderr(&output));
+        assert_eq!(code, Some(1), "{said}");
+        let reason = mambascope::backends::unavailable("cuda").unwrap();
+        assert!(said.contains(kernel) && said.contains(&reason), "{said}");
+    }
+}
+
 #[test]
 fn wrong_usage_is_answered_with_help() {
     for arguments in [
@@ -526,6 +604,9 @@ fn wrong_usage_is_answered_with_help() {
         &["bench", "--dtype", "f16"],
         &["bench", "--synthetic", "mamba-130m", "--dtype", "f64"],
         &["bench", "--chunk", "0"],
+        &["bench", "--tokens", "3", "scan"],
+        &["bench", "scan", "--kernel", "v9"],
+        &["bench", "scan", "--dtype", "f16"],
     ] {
         let output = run(arguments);
         assert_eq!(output.status.code(), Some(2), "{arguments:?}");

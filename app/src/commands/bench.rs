@@ -1,12 +1,14 @@
 //! `mambascope bench`: tokens a second for each backend, measured in turns so that a noisy machine is noisy for all.
 
+mod scan;
+
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::{Args, Subcommand};
 use mambascope_core::backend::{Backend, DEFAULT_CHUNK, DeviceBytes, prefill_in_chunks};
 use mambascope_core::checkpoint::{SYNTHETIC, Synthetic};
 use mambascope_core::generate::{Sampler, Sampling};
@@ -22,7 +24,10 @@ use crate::window::bytes_text;
 const PATIENCE: Duration = Duration::from_secs(30);
 
 #[derive(Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub(super) struct Bench {
+    #[command(subcommand)]
+    part: Option<Part>,
     /// Folder of the model, or the name of an embedded one; novel-mamba-3m without.
     #[arg(long, value_name = "DIR")]
     model: Option<PathBuf>,
@@ -54,6 +59,12 @@ pub(super) struct Bench {
     json: bool,
 }
 
+#[derive(Subcommand)]
+enum Part {
+    /// Measure the selective scan alone: its time, its bytes a second, and the least time its bytes need.
+    Scan(scan::Scan),
+}
+
 /// One backend at work.
 struct Measured {
     name: String,
@@ -81,6 +92,9 @@ fn dtype_named(name: String) -> Dtype {
 
 impl Bench {
     pub(super) fn execute(&self) -> Result<(), Failure> {
+        if let Some(Part::Scan(scan)) = &self.part {
+            return scan.execute();
+        }
         let model = self.open_model()?;
         warn(&model);
         let vocab_size = model.config.vocab_size as u32;

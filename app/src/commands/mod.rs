@@ -8,6 +8,7 @@ mod trace;
 
 use std::borrow::Cow;
 use std::io::{self, IsTerminal, Write};
+use std::num::NonZeroUsize;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -68,6 +69,14 @@ struct Threads {
     /// Threads of the fast backend; 0 means one for each core.
     #[arg(long = "threads", value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u16).range(..=MOST_THREADS))]
     count: u16,
+}
+
+impl Threads {
+    /// Threads the fast backend has.
+    fn of_machine(&self) -> NonZeroUsize {
+        let cores = || std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+        NonZeroUsize::new(self.count.into()).unwrap_or_else(cores)
+    }
 }
 
 /// More threads than any machine this runs on has cores: a typing error.
