@@ -2,11 +2,11 @@
 
 use std::sync::{Arc, Weak};
 
-use mambascope_core::backend::{Backend, BackendError, Session};
+use mambascope_core::backend::{Backend, BackendError, DeviceBytes, Session};
 use mambascope_core::model::Model;
 use mambascope_core::scan::{ScanInput, ScanOutput, SsdInput, SsdOutput};
 
-use crate::gpu::Gpu;
+use crate::gpu::{Gpu, Use};
 use crate::scan::{ScanKernel, scan_alone};
 use crate::session::CudaSession;
 use crate::ssd::ssd_alone;
@@ -106,5 +106,15 @@ impl Backend for CudaBackend {
         let gpu = self.gpu()?;
         let _turn = gpu.take_turn();
         ssd_alone(&gpu, input, chunk)
+    }
+
+    fn device_bytes(&self) -> Option<DeviceBytes> {
+        let gpu = self.gpu.as_ref()?;
+        Some(DeviceBytes {
+            weights: gpu.bytes_of(Use::Weights),
+            state: gpu.bytes_of(Use::State),
+            activations: gpu.bytes_of(Use::Activations),
+            in_use: gpu.pool_bytes().ok()?,
+        })
     }
 }

@@ -7,7 +7,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use cudarc::driver::result::{self, DriverError};
-use cudarc::driver::sys::{CUdevice_attribute, CUfunction_attribute, CUresult};
+use cudarc::driver::sys::{
+    CUdevice_attribute, CUfunction_attribute, CUmemPool_attribute, CUresult,
+};
 use cudarc::driver::{CudaContext, CudaFunction, CudaModule, CudaStream};
 use cudarc::nvrtc::Ptx;
 use mambascope_core::backend::BackendError;
@@ -142,6 +144,23 @@ impl Gpu {
     /// Bytes this program holds on the device for a purpose.
     pub fn bytes_of(&self, purpose: Use) -> u64 {
         self.in_use[purpose as usize].load(Ordering::Relaxed)
+    }
+
+    /// Bytes the driver's pool has given out to this program, its rounding included.
+    pub(crate) fn pool_bytes(&self) -> Result<u64, BackendError> {
+        let refused = |error| refusal("asking for the memory in use", error);
+        self.bind()?;
+        let mut bytes = 0_u64;
+        #[expect(unsafe_code, reason = "calls of C that take raw handles")]
+        // SAFETY: the handles are the device's own; the attribute is a u64, and so is what it is written to.
+        unsafe {
+            let pool =
+                result::device::get_default_mem_pool(self.context.cu_device()).map_err(refused)?;
+            let attribute = CUmemPool_attribute::CU_MEMPOOL_ATTR_USED_MEM_CURRENT;
+            result::mem_pool::get_attribute(pool, attribute, (&raw mut bytes).cast())
+                .map_err(refused)?;
+        }
+        Ok(bytes)
     }
 
     pub(crate) fn stream(&self) -> &Arc<CudaStream> {

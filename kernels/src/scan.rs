@@ -58,6 +58,16 @@ pub enum Operand {
     Bf16,
 }
 
+impl Operand {
+    /// Of a value.
+    pub(crate) fn bytes(self) -> usize {
+        match self {
+            Operand::F32 => 4,
+            Operand::Bf16 => 2,
+        }
+    }
+}
+
 /// `ScanArgs` of scan.cu.
 #[repr(C)]
 #[derive(Clone, Copy, Default)]

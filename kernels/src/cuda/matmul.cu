@@ -256,7 +256,10 @@ __device__ __forceinline__ void matmul(const MatmulArgs &p) {
                 for (int part = 0; part < X; part++)
                     load_matrices(x[part], x_tile + part * X_PLANE + (warp_row + l * 16 + lane % 16) * LINE + k +
                                                lane / 16 * 8);
-                // The small products first, so that they are not lost on the large ones.
+                // A tensor core cuts its sums off instead of rounding them. With six products a step that would add up: so
+                // there each step is summed from zero, the small products first, and added here.
+                constexpr bool IS_APART = WEIGHT > 1;
+                float step[IS_APART ? BROAD : 1][4] = {};
 #pragma unroll
                 for (int order = X + WEIGHT - 2; order >= 0; order--)
 #pragma unroll
@@ -264,10 +267,19 @@ __device__ __forceinline__ void matmul(const MatmulArgs &p) {
                         int other = order - part;
                         if (order > 2 || other < 0 || other >= WEIGHT) continue;
 #pragma unroll
-                        for (int o = 0; o < BROAD; o++)
-                            multiply(sums[l][o], x[part], weights[other][o / 2][o % 2 * 2],
-                                     weights[other][o / 2][o % 2 * 2 + 1]);
+                        for (int o = 0; o < BROAD; o++) {
+                            const u32(&w)[4] = weights[other][o / 2];
+                            if constexpr (IS_APART)
+                                multiply(step[o], x[part], w[o % 2 * 2], w[o % 2 * 2 + 1]);
+                            else
+                                multiply(sums[l][o], x[part], w[o % 2 * 2], w[o % 2 * 2 + 1]);
+                        }
                     }
+                if constexpr (IS_APART)
+#pragma unroll
+                    for (int o = 0; o < BROAD; o++)
+#pragma unroll
+                        for (int q = 0; q < 4; q++) sums[l][o][q] += step[o][q];
             }
         }
         if (has_next) store(buffers + (turn ^ 1) * BUFFER);

@@ -1,5 +1,6 @@
 //! `mambascope bench scan`: how long the selective scan takes on its own, and how near that is to the time its bytes need.
 
+use std::cell::OnceCell;
 use std::hint::black_box;
 use std::num::NonZeroUsize;
 use std::time::{Duration, Instant};
@@ -9,6 +10,8 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use mambascope_core::backend::{Backend, BackendError};
 use mambascope_core::scan::{ScanOperands, ScanShape};
 use mambascope_core::tensor::Dtype;
+use mambascope_kernels::bench::ScanBench;
+use mambascope_kernels::{CudaBackend, Operand, ScanKernel};
 use serde_json::{Map, json};
 
 use super::{PATIENCE, dtype_named, median};
@@ -46,6 +49,9 @@ pub(super) struct Scan {
     /// Number format of u, delta, z, B, C and y; the kernels of the CPU have f32 only.
     #[arg(long, default_value = "f32", value_parser = PossibleValuesParser::new(["f32", "bf16"]).map(dtype_named))]
     dtype: Dtype,
+    /// Segments of the sequence that v3 runs at the same time; without, chosen from the size of the device.
+    #[arg(long, value_name = "S", value_parser = clap::value_parser!(u32).range(1..))]
+    segments: Option<u32>,
     #[command(flatten)]
     threads: Threads,
     /// How often each is measured; the median counts.
@@ -80,22 +86,32 @@ struct Figures {
 impl Scan {
     pub(super) fn execute(&self) -> Result<(), Failure> {
         let shape = self.shape()?;
-        // Made for the first kernel that needs them.
-        let mut in_memory = None;
+        // Each is made for the first kernel that needs it.
+        let operands = OnceCell::new();
+        let operands = || operands.get_or_init(|| ScanOperands::seeded(shape, 0));
+        let (mut bandwidth, mut device) = (None, None);
         let mut timings = Vec::new();
         for name in self.names() {
             let timing = if CPU_KERNELS.contains(&name.as_str()) {
-                let (operands, bandwidth) = in_memory.get_or_insert_with(|| {
-                    let bandwidth = copy_bandwidth(self.threads.of_machine());
-                    (ScanOperands::seeded(shape, 0), bandwidth)
-                });
+                let copied = || copy_bandwidth(self.threads.of_machine());
                 Timing {
-                    secs: self.on_cpu(&mut *backend(&name, &self.threads)?, operands)?,
+                    secs: self.on_cpu(&mut *backend(&name, &self.threads)?, operands())?,
                     dtype: Dtype::F32,
-                    bandwidth: *bandwidth,
+                    bandwidth: *bandwidth.get_or_insert_with(copied),
                 }
             } else {
-                on_device(&name, &shape, self.dtype, self.repeats)?
+                let segments = self.segments.unwrap_or(0) as usize;
+                let device = match &mut device {
+                    Some(device) => device,
+                    None => device.insert(OnDevice::new(operands(), self.dtype, segments)?),
+                };
+                Timing {
+                    secs: device
+                        .bench
+                        .time(kernel_named(&name), self.repeats as usize)?,
+                    dtype: self.dtype,
+                    bandwidth: device.bandwidth,
+                }
             };
             timings.push((name, timing));
         }
@@ -254,20 +270,37 @@ impl Timing {
     }
 }
 
-/// Measures a kernel of a device: the one place where those of the kernels crate come in.
-///
-/// # Errors
-/// Where the device cannot be used, which is everywhere so far.
-fn on_device(
-    kernel: &str,
-    _shape: &ScanShape,
-    _dtype: Dtype,
-    _repeats: u32,
-) -> Result<Timing, Failure> {
-    let reason = backends::unavailable("cuda").unwrap_or_default();
-    Err(Failure::Said(format!(
-        "the kernel {kernel} cannot be used here. {reason}"
-    )))
+/// The rung of a name the parser has let through.
+fn kernel_named(name: &str) -> ScanKernel {
+    let mut all = ScanKernel::ALL.into_iter();
+    all.find(|kernel| kernel.name() == name)
+        .unwrap_or(ScanKernel::V3)
+}
+
+/// The operands on a device, and what its memory moves.
+struct OnDevice {
+    bench: ScanBench,
+    bandwidth: f64,
+}
+
+impl OnDevice {
+    fn new(operands: &ScanOperands, dtype: Dtype, segments: usize) -> Result<Self, Failure> {
+        if let Some(reason) = backends::unavailable("cuda") {
+            return Err(Failure::Said(format!(
+                "the kernels v1, v2 and v3 cannot be used here. {reason}"
+            )));
+        }
+        let gpu = CudaBackend::default().gpu()?;
+        let operand = match dtype {
+            Dtype::Bf16 => Operand::Bf16,
+            _ => Operand::F32,
+        };
+        let bandwidth = ScanBench::copy_bandwidth(&gpu)?;
+        Ok(Self {
+            bench: ScanBench::new(&gpu, operands, operand, segments)?,
+            bandwidth,
+        })
+    }
 }
 
 /// Bytes a second that a copy by so many threads moves, read and written: the best of a few.
