@@ -35,11 +35,14 @@ impl Default for CudaBackend {
 
 impl CudaBackend {
     /// On a device that is at work already.
-    pub fn on(gpu: &Arc<Gpu>) -> Self {
-        Self {
-            gpu: Some(Arc::clone(gpu)),
+    ///
+    /// # Errors
+    /// What its driver said.
+    pub fn on(gpu: &Gpu) -> Result<Self, BackendError> {
+        Ok(Self {
+            gpu: Some(gpu.fork()?),
             ..Self::default()
-        }
+        })
     }
 
     /// The device, at work.
@@ -73,6 +76,8 @@ impl CudaBackend {
             return Ok(weights);
         }
         let weights = Arc::new(DeviceModel::new(gpu, model)?);
+        // Sessions read them on streams of their own.
+        gpu.wait()?;
         self.models
             .push((Arc::downgrade(model), Arc::downgrade(&weights)));
         Ok(weights)
@@ -86,15 +91,13 @@ impl Backend for CudaBackend {
 
     fn open(&mut self, model: &Arc<Model>) -> Result<Box<dyn Session>, BackendError> {
         let gpu = self.gpu()?;
-        let _turn = gpu.take_turn();
         let weights = self.weights(&gpu, model)?;
-        let session = CudaSession::new(&gpu, model, weights, self.is_poisoning)?;
+        let session = CudaSession::new(&gpu.fork()?, model, weights, self.is_poisoning)?;
         Ok(Box::new(session))
     }
 
     fn scan(&mut self, input: &ScanInput<'_, f32>) -> Result<ScanOutput<f32>, BackendError> {
         let gpu = self.gpu()?;
-        let _turn = gpu.take_turn();
         scan_alone(&gpu, input, self.scan_kernel)
     }
 
@@ -104,7 +107,6 @@ impl Backend for CudaBackend {
         chunk: usize,
     ) -> Result<SsdOutput<f32>, BackendError> {
         let gpu = self.gpu()?;
-        let _turn = gpu.take_turn();
         ssd_alone(&gpu, input, chunk)
     }
 

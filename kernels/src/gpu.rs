@@ -4,11 +4,12 @@ use std::collections::HashMap;
 use std::ffi::c_void;
 use std::panic::catch_unwind;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use cudarc::driver::result::{self, DriverError};
 use cudarc::driver::sys::{
-    CUdevice_attribute, CUfunction_attribute, CUmemPool_attribute, CUresult,
+    CUdevice_attribute, CUfunction_attribute, CUlaunchAttribute, CUlaunchAttributeID,
+    CUlaunchAttributeValue, CUlaunchConfig, CUmemPool_attribute, CUresult, cuLaunchKernelEx,
 };
 use cudarc::driver::{CudaContext, CudaFunction, CudaModule, CudaStream};
 use cudarc::nvrtc::Ptx;
@@ -27,6 +28,9 @@ pub(crate) struct Grid {
     pub blocks: [usize; 3],
     pub threads: [usize; 3],
     pub shared: usize,
+    /// Whether it may begin while the launch before it is still at work; the kernel itself waits for what it needs
+    /// (`wait_for_previous` in common.cuh). Heard where the chip and the way it was compiled allow it.
+    pub overlaps: bool,
 }
 
 impl Grid {
@@ -36,6 +40,7 @@ impl Grid {
             blocks: [blocks, 1, 1],
             threads: [threads, 1, 1],
             shared: 0,
+            overlaps: false,
         }
     }
 }
@@ -51,22 +56,58 @@ pub(crate) unsafe trait KernelArgs {}
 #[derive(Default)]
 struct Loaded {
     modules: HashMap<Source, Arc<CudaModule>>,
-    functions: HashMap<Kernel, CudaFunction>,
+    functions: HashMap<Kernel, Function>,
     /// How each file's kernels were made.
-    origins: HashMap<Source, String>,
+    origins: HashMap<Source, Origin>,
 }
 
-/// A device, ready to compute. Everything runs on one stream, in the order it was asked for.
-pub struct Gpu {
+/// A loaded kernel.
+#[derive(Clone)]
+struct Function {
+    function: CudaFunction,
+    /// Whether it was compiled with the instructions that let launches overlap.
+    knows_to_wait: bool,
+}
+
+/// How kernels were made.
+#[derive(Clone)]
+struct Origin {
+    /// For this very chip.
+    is_native: bool,
+    /// For a reader.
+    text: String,
+}
+
+/// The first chip, by its compute capability without the point, whose launches can overlap.
+const FIRST_TO_OVERLAP: u32 = 90;
+
+/// Asks that a launch may begin before the one before it is done.
+fn overlap_attribute() -> CUlaunchAttribute {
+    CUlaunchAttribute {
+        id: CUlaunchAttributeID::CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION,
+        pad: [0; 4],
+        value: CUlaunchAttributeValue {
+            programmaticStreamSerializationAllowed: 1,
+        },
+    }
+}
+
+/// What all streams of a device share.
+struct Device {
     context: Arc<CudaContext>,
-    stream: Arc<CudaStream>,
     loaded: Mutex<Loaded>,
-    turn: Mutex<()>,
-    chip: String,
+    /// Its compute capability, without the point.
+    chip: u32,
     multiprocessors: usize,
     shared_limit: usize,
     /// By [`Use`].
     in_use: [AtomicU64; 3],
+}
+
+/// A device, ready to compute. What is asked for through it runs on one stream, in the order it was asked for.
+pub struct Gpu {
+    device: Arc<Device>,
+    stream: Arc<CudaStream>,
 }
 
 /// What memory is for.
@@ -105,9 +146,10 @@ impl Gpu {
         let context = CudaContext::new(0).map_err(starting)?;
         #[expect(
             unsafe_code,
-            reason = "events between streams are for programs with several; this one has one"
+            reason = "buffers need no events between streams where none crosses"
         )]
-        // SAFETY: all work goes through the one stream made below.
+        // SAFETY: a buffer is used on its own stream alone; weights, which several read, are waited for when they are copied,
+        // and a session waits for its work before it lets go of them.
         unsafe {
             context.disable_event_tracking();
         }
@@ -119,31 +161,45 @@ impl Gpu {
             attribute(Attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)? as usize;
         let shared_limit =
             attribute(Attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN)? as usize;
-        Ok(Self {
-            stream,
+        let device = Device {
             context,
             loaded: Mutex::default(),
-            turn: Mutex::default(),
-            chip: format!("{major}{minor}"),
+            chip: (10 * major + minor) as u32,
             multiprocessors,
             shared_limit,
             in_use: Default::default(),
+        };
+        Ok(Self {
+            device: Arc::new(device),
+            stream,
         })
+    }
+
+    /// The same device with a stream of its own, so that a session can be captured while another computes.
+    ///
+    /// # Errors
+    /// What the driver said.
+    pub fn fork(&self) -> Result<Arc<Self>, BackendError> {
+        let stream = self.device.context.new_stream();
+        Ok(Arc::new(Self {
+            device: Arc::clone(&self.device),
+            stream: stream.map_err(|error| refusal("making a stream", error))?,
+        }))
     }
 
     /// How many multiprocessors it has.
     pub(crate) fn multiprocessors(&self) -> usize {
-        self.multiprocessors
+        self.device.multiprocessors
     }
 
     /// Bytes of shared memory a block can have.
     pub(crate) fn shared_limit(&self) -> usize {
-        self.shared_limit
+        self.device.shared_limit
     }
 
     /// Bytes this program holds on the device for a purpose.
     pub fn bytes_of(&self, purpose: Use) -> u64 {
-        self.in_use[purpose as usize].load(Ordering::Relaxed)
+        self.device.in_use[purpose as usize].load(Ordering::Relaxed)
     }
 
     /// Bytes the driver's pool has given out to this program, its rounding included.
@@ -154,8 +210,8 @@ impl Gpu {
         #[expect(unsafe_code, reason = "calls of C that take raw handles")]
         // SAFETY: the handles are the device's own; the attribute is a u64, and so is what it is written to.
         unsafe {
-            let pool =
-                result::device::get_default_mem_pool(self.context.cu_device()).map_err(refused)?;
+            let pool = result::device::get_default_mem_pool(self.device.context.cu_device())
+                .map_err(refused)?;
             let attribute = CUmemPool_attribute::CU_MEMPOOL_ATTR_USED_MEM_CURRENT;
             result::mem_pool::get_attribute(pool, attribute, (&raw mut bytes).cast())
                 .map_err(refused)?;
@@ -168,21 +224,17 @@ impl Gpu {
     }
 
     pub(crate) fn count_allocation(&self, purpose: Use, bytes: u64) {
-        self.in_use[purpose as usize].fetch_add(bytes, Ordering::Relaxed);
+        self.device.in_use[purpose as usize].fetch_add(bytes, Ordering::Relaxed);
     }
 
     pub(crate) fn count_release(&self, purpose: Use, bytes: u64) {
-        self.in_use[purpose as usize].fetch_sub(bytes, Ordering::Relaxed);
-    }
-
-    /// Held while a pass is asked for or captured: a launch by another thread in between would be captured with it.
-    pub(crate) fn take_turn(&self) -> MutexGuard<'_, ()> {
-        self.turn.lock().unwrap_or_else(PoisonError::into_inner)
+        self.device.in_use[purpose as usize].fetch_sub(bytes, Ordering::Relaxed);
     }
 
     /// Makes the device the calling thread's: sessions may move between threads.
     pub(crate) fn bind(&self) -> Result<(), BackendError> {
-        self.context
+        self.device
+            .context
             .bind_to_thread()
             .map_err(|error| refusal("taking up the device", error))
     }
@@ -199,7 +251,8 @@ impl Gpu {
 
     /// Bytes the device says are free.
     pub(crate) fn free_bytes(&self) -> u64 {
-        self.context
+        self.device
+            .context
             .mem_get_info()
             .map_or(0, |(free, _)| free as u64)
     }
@@ -215,25 +268,43 @@ impl Gpu {
         let function = self.function(kernel)?;
         let [blocks, threads] = [grid.blocks, grid.threads].map(|of| of.map(|n| n as u32));
         let mut arguments = [std::ptr::from_ref(args).cast_mut().cast::<c_void>()];
+        let mut overlap = overlap_attribute();
+        let config = CUlaunchConfig {
+            gridDimX: blocks[0],
+            gridDimY: blocks[1],
+            gridDimZ: blocks[2],
+            blockDimX: threads[0],
+            blockDimY: threads[1],
+            blockDimZ: threads[2],
+            sharedMemBytes: grid.shared as u32,
+            hStream: self.stream.cu_stream(),
+            attrs: &raw mut overlap,
+            numAttrs: (grid.overlaps && function.knows_to_wait).into(),
+        };
         #[expect(unsafe_code, reason = "launching a kernel is a call of C")]
         // SAFETY: the arguments are the structure the kernel takes (`KernelArgs`), copied during the call; their pointers are
-        // to buffers of this device, whose release is ordered behind the kernel on the same stream.
+        // to buffers of this device, whose release is ordered behind the kernel on the same stream. The configuration's
+        // pointer is to an attribute that outlives the call.
         let launched = unsafe {
-            result::launch_kernel(
-                function.cu_function(),
-                blocks.into(),
-                threads.into(),
-                grid.shared as u32,
-                self.stream.cu_stream(),
-                &mut arguments,
+            cuLaunchKernelEx(
+                &raw const config,
+                function.function.cu_function(),
+                arguments.as_mut_ptr(),
+                std::ptr::null_mut(),
             )
         };
-        launched.map_err(|error| refusal(&format!("launching {}", kernel.1), error))
+        launched
+            .result()
+            .map_err(|error| refusal(&format!("launching {}", kernel.1), error))
     }
 
     /// The kernel, compiled and loaded when it is first asked for.
-    fn function(&self, kernel: Kernel) -> Result<CudaFunction, BackendError> {
-        let mut loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
+    fn function(&self, kernel: Kernel) -> Result<Function, BackendError> {
+        let mut loaded = self
+            .device
+            .loaded
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         if let Some(function) = loaded.functions.get(&kernel) {
             return Ok(function.clone());
         }
@@ -251,6 +322,14 @@ impl Gpu {
             .load_function(name)
             .map_err(|error| refusal(&format!("finding the kernel {name}"), error))?;
         self.allow_shared_memory(&function, name)?;
+        let is_native = loaded
+            .origins
+            .get(&source)
+            .is_some_and(|origin| origin.is_native);
+        let function = Function {
+            function,
+            knows_to_wait: is_native && self.device.chip >= FIRST_TO_OVERLAP,
+        };
         loaded.functions.insert(kernel, function.clone());
         Ok(function)
     }
@@ -258,7 +337,7 @@ impl Gpu {
     /// Lets a kernel ask for as much shared memory as the device has for a block.
     fn allow_shared_memory(&self, function: &CudaFunction, name: &str) -> Result<(), BackendError> {
         let fixed = function.shared_size_bytes().unwrap_or(0);
-        let rest = i32::try_from(self.shared_limit).unwrap_or(i32::MAX) - fixed;
+        let rest = i32::try_from(self.device.shared_limit).unwrap_or(i32::MAX) - fixed;
         function
             .set_attribute(
                 CUfunction_attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES,
@@ -268,33 +347,46 @@ impl Gpu {
     }
 
     /// A file's kernels, for this chip where NVRTC is, and otherwise from the committed PTX.
-    fn load(&self, source: Source) -> Result<(Arc<CudaModule>, String), BackendError> {
-        let own = source::compile(&source.text(), &self.chip).and_then(|ptx| {
-            let module = self.context.load_module(Ptx::from_src(ptx));
+    fn load(&self, source: Source) -> Result<(Arc<CudaModule>, Origin), BackendError> {
+        let own = source::compile(&source.text(), self.device.chip).and_then(|ptx| {
+            let module = self.device.context.load_module(Ptx::from_src(ptx));
             module.map_err(|error| format!("the driver refused what NVRTC made ({error})"))
         });
         let reason = match own {
             Ok(module) => {
-                return Ok((module, format!("NVRTC, for compute_{}", self.chip)));
+                let origin = Origin {
+                    is_native: true,
+                    text: format!("NVRTC, for compute_{}", self.device.chip),
+                };
+                return Ok((module, origin));
             }
             Err(reason) => reason,
         };
         let module = self
+            .device
             .context
             .load_module(Ptx::from_src(source.committed_ptx()))
             .map_err(|error| {
                 refusal(&format!("loading the kernels of {}", source.name()), error)
             })?;
-        Ok((module, format!("committed PTX: {reason}")))
+        let origin = Origin {
+            is_native: false,
+            text: format!("committed PTX: {reason}"),
+        };
+        Ok((module, origin))
     }
 
     /// How the kernels loaded so far were made, a line a file.
     pub fn origins(&self) -> Vec<(&'static str, String)> {
-        let loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
+        let loaded = self
+            .device
+            .loaded
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         let mut origins: Vec<_> = loaded
             .origins
             .iter()
-            .map(|(source, origin)| (source.name(), origin.clone()))
+            .map(|(source, origin)| (source.name(), origin.text.clone()))
             .collect();
         origins.sort();
         origins

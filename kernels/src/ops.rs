@@ -79,6 +79,8 @@ pub(crate) struct Product<'a> {
     pub adds: bool,
     /// How many rows there are really, where only the device knows; at most `rows`.
     pub row_count: Option<u64>,
+    /// Whether it may begin before the launch before it is done (of few rows; see [`Grid::overlaps`]).
+    pub overlaps: bool,
 }
 
 impl Product<'_> {
@@ -141,30 +143,23 @@ impl Product<'_> {
 
     fn matvec(&self, gpu: &Gpu, args: MatmulArgs) -> Result<(), BackendError> {
         // `MATVEC_WARPS` and `MATVEC_ROWS` in matmul.cu.
-        const ROWS_OF_A_BLOCK: usize = 8 * 2;
-        const BLOCKS_OF_A_MULTIPROCESSOR: usize = 8;
-        let shared = self.weight.inputs * size_of::<f32>();
-        if shared + 256 > gpu.shared_limit() {
-            return Err(BackendError::Device(format!(
-                "A layer of this model reads {} values at once, and this device has room for {}: choose a CPU backend.",
-                self.weight.inputs,
-                (gpu.shared_limit() - 256) / size_of::<f32>()
-            )));
-        }
-        let blocks = self
-            .weight
-            .out
-            .div_ceil(ROWS_OF_A_BLOCK)
-            .min(gpu.multiprocessors() * BLOCKS_OF_A_MULTIPROCESSOR);
+        const ROWS_OF_A_BLOCK: usize = 4 * 2;
+        const BLOCKS_OF_A_MULTIPROCESSOR: usize = 4;
+        const SHORT: usize = 768;
+        let blocks = self.weight.out.div_ceil(ROWS_OF_A_BLOCK);
         let grid = Grid {
-            blocks: [blocks, self.rows, 1],
-            threads: [256, 1, 1],
-            shared,
+            blocks: [
+                blocks.min(gpu.multiprocessors() * BLOCKS_OF_A_MULTIPROCESSOR),
+                self.rows,
+                1,
+            ],
+            overlaps: self.overlaps,
+            ..Grid::line(1, 128)
         };
-        let name = if self.weight.is_bf16 {
-            "matvec_bf16"
-        } else {
-            "matvec_f32"
+        let name = match (self.weight.is_bf16, self.weight.inputs <= SHORT) {
+            (true, true) => "matvec_short_bf16",
+            (true, false) => "matvec_bf16",
+            (false, _) => "matvec_f32",
         };
         gpu.launch(Kernel(Source::Matmul, name), grid, &args)
     }

@@ -319,6 +319,7 @@ impl Pass<'_> {
             y,
             adds: false,
             row_count: None,
+            overlaps: self.may_fuse(),
         }
     }
 

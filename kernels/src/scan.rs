@@ -19,8 +19,8 @@ const WARP: usize = 32;
 const TILE: usize = 8;
 /// Fewest channels a warp makes room for, so that what it stages for its segments fits shared memory.
 const FEWEST_CHANNELS: usize = 4;
-/// Warps each multiprocessor should have: two for each of its four schedulers.
-const WARPS_WANTED: usize = 8;
+/// Warps each multiprocessor should have: three for each of its four schedulers.
+const WARPS_WANTED: usize = 12;
 /// Fewest tokens of a segment: below, the carry costs more than the segments bring.
 const SHORTEST_SEGMENT: usize = 32;
 
@@ -196,6 +196,7 @@ impl Plan {
             threads: [WARP, 1, 1],
             // Two buffers of a tile of `rows` rows (B, and C) for each of the warp's segments.
             shared: 2 * of_a_warp * TILE * rows * self.slots * self.lanes * bytes,
+            overlaps: false,
         }
     }
 }
@@ -216,8 +217,33 @@ pub(crate) fn launch_plain(
         blocks: [(args.channels as usize).div_ceil(THREADS), batch, 1],
         threads: [THREADS, 1, 1],
         shared: 0,
+        overlaps: false,
     };
     gpu.launch(Kernel(Source::Scan, name), grid, args)
+}
+
+/// The kernels of a scan's first and last pass: lean ones where the shape is the usual one (`scan_lean` in scan.cu).
+fn segment_kernels(args: &ScanArgs, plan: &Plan, operand: Operand) -> [&'static str; 2] {
+    let is_aligned = |pointer: u64, row: i32| {
+        pointer.is_multiple_of(16) && (row as usize * operand.bytes()).is_multiple_of(16)
+    };
+    let is_usual = args.slots == 16
+        && args.softplus == 1
+        && is_aligned(args.b, args.b_token)
+        && is_aligned(args.b, args.b_group)
+        && is_aligned(args.c, args.c_token)
+        && is_aligned(args.c, args.c_group);
+    let is_fused = args.z != 0 && args.record == 0;
+    match (operand, plan.slots, is_usual, is_usual && is_fused) {
+        (Operand::F32, _, true, true) => ["scan_ends_f32_lean", "scan_full_f32_lean"],
+        (Operand::F32, _, true, false) => ["scan_ends_f32_lean", "scan_full_f32_16"],
+        (Operand::F32, 4, ..) => ["scan_ends_f32_4", "scan_full_f32_4"],
+        (Operand::F32, ..) => ["scan_ends_f32_16", "scan_full_f32_16"],
+        (Operand::Bf16, _, true, true) => ["scan_ends_bf16_lean", "scan_full_bf16_lean"],
+        (Operand::Bf16, _, true, false) => ["scan_ends_bf16_lean", "scan_full_bf16_16"],
+        (Operand::Bf16, 4, ..) => ["scan_ends_bf16_4", "scan_full_bf16_4"],
+        (Operand::Bf16, ..) => ["scan_ends_bf16_16", "scan_full_bf16_16"],
+    }
 }
 
 /// Runs v2 or v3: one segment or several. `args.starts` and `args.sums` have room for [`Plan::carried`].
@@ -241,12 +267,8 @@ pub(crate) fn launch_segments(
         args.channels as usize,
         (args.channels * args.slots) as usize,
     );
-    let (ends, full, bytes) = match (operand, plan.slots) {
-        (Operand::F32, 4) => ("scan_ends_f32_4", "scan_full_f32_4", 4),
-        (Operand::F32, _) => ("scan_ends_f32_16", "scan_full_f32_16", 4),
-        (Operand::Bf16, 4) => ("scan_ends_bf16_4", "scan_full_bf16_4", 2),
-        (Operand::Bf16, _) => ("scan_ends_bf16_16", "scan_full_bf16_16", 2),
-    };
+    let bytes = operand.bytes();
+    let [ends, full] = segment_kernels(&args, plan, operand);
     if plan.segments > 1 {
         let grid = plan.grid(plan.segments - 1, batch, channels, 1, bytes);
         gpu.launch(Kernel(Source::Scan, ends), grid, &args)?;
@@ -255,6 +277,7 @@ pub(crate) fn launch_segments(
             blocks: [rows.div_ceil(WARP), batch, 1],
             threads: [WARP, parts, 1],
             shared: 0,
+            overlaps: false,
         };
         gpu.launch(Kernel(Source::Scan, "scan_carry"), grid, &args)?;
     }
@@ -457,7 +480,7 @@ mod tests {
         let segments = |channels: usize, tokens: usize| {
             Plan::new([1, tokens, channels, 16], channels, 132, 0).segments
         };
-        assert_eq!(segments(1536, 65_536), 22);
+        assert_eq!(segments(1536, 65_536), 33);
         assert!(segments(16, 65_536) > 1000);
         assert_eq!(segments(1536, 16), 1);
     }

@@ -235,8 +235,6 @@ impl CudaSession {
     /// Reads all ids, in as many chunks as it takes.
     fn read(&mut self, ids: &[u32], is_step: bool, tap: &mut dyn Tap) -> Result<(), BackendError> {
         check_ids(ids, self.model.config.vocab_size)?;
-        let gpu = Arc::clone(&self.gpu);
-        let _turn = gpu.take_turn();
         let is_watched = wants_any(tap, &self.model);
         let mut done = 0;
         while done < ids.len() {
@@ -308,6 +306,7 @@ fn head(
 ) -> Result<(), BackendError> {
     let (tokens, width, vocab) = (pass.tokens, pass.width(), logits.len());
     let scratch = pass.scratch;
+    let overlaps = pass.may_fuse();
     let product = |x: Rows, rows: usize, y: Rows| Product {
         x,
         rows,
@@ -316,6 +315,7 @@ fn head(
         y,
         adds: false,
         row_count: None,
+        overlaps,
     };
     let row_of_scores = Rows::of(logits, 0, vocab);
     let (hidden, scores) = (Site::model(Probe::FinalHidden), Site::model(Probe::Logits));
@@ -335,6 +335,14 @@ fn head(
     logits.copy_from(&all, (tokens - 1) * vocab, vocab)
 }
 
+impl Drop for CudaSession {
+    /// The weights may go with the last session; nothing may still read them then.
+    fn drop(&mut self) {
+        // Who drops a session whose device has failed has heard of it.
+        let _ = self.gpu.wait();
+    }
+}
+
 impl Session for CudaSession {
     fn prefill(&mut self, ids: &[u32], tap: &mut dyn Tap) -> Result<(), BackendError> {
         self.read(ids, false, tap)
@@ -345,8 +353,6 @@ impl Session for CudaSession {
     }
 
     fn logits(&mut self) -> Result<&[f32], BackendError> {
-        let gpu = Arc::clone(&self.gpu);
-        let _turn = gpu.take_turn();
         if !self.seen.logits {
             self.device_logits.download_to(0, &mut self.logits)?;
             self.seen.logits = true;
@@ -367,10 +373,7 @@ impl Session for CudaSession {
         }
         let choice = match self.seen.choice {
             Some(choice) => choice,
-            None => {
-                let _turn = self.gpu.take_turn();
-                self.ids.download(0, 1)?[0] as u32
-            }
+            None => self.ids.download(0, 1)?[0] as u32,
         };
         self.seen.choice = Some(choice);
         Ok(choice)
@@ -381,8 +384,6 @@ impl Session for CudaSession {
     }
 
     fn state(&self) -> Result<State, BackendError> {
-        let gpu = Arc::clone(&self.gpu);
-        let _turn = gpu.take_turn();
         let layers = self.blocks.iter().map(|block| match block {
             Block::Scan(memory) => Ok(LayerState::Recurrent(memory.state()?)),
             Block::Attention(cache) => Ok(LayerState::Attention(cache.state(self.position)?)),
@@ -402,8 +403,6 @@ impl Session for CudaSession {
     }
 
     fn scan_states(&self) -> Result<Vec<Option<RecurrentState>>, BackendError> {
-        let gpu = Arc::clone(&self.gpu);
-        let _turn = gpu.take_turn();
         let states = self.blocks.iter().map(|block| match block {
             Block::Scan(memory) => memory.state().map(Some),
             Block::Attention(_) => Ok(None),
@@ -428,8 +427,6 @@ impl Session for CudaSession {
 
     fn set_state(&mut self, state: &State) -> Result<(), BackendError> {
         state.check(&self.model.config)?;
-        let gpu = Arc::clone(&self.gpu);
-        let _turn = gpu.take_turn();
         for (block, layer) in self.blocks.iter_mut().zip(&state.layers) {
             match (block, layer) {
                 (Block::Scan(memory), LayerState::Recurrent(state)) => memory.set_state(state)?,

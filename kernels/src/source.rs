@@ -6,7 +6,7 @@ use std::panic::catch_unwind;
 use cudarc::nvrtc::{CompileOptions, compile_ptx_with_opts, sys};
 
 /// The oldest chip the committed PTX runs on: Ampere, the first with bf16 tensor cores.
-const OLDEST_CHIP: &str = "80";
+const OLDEST_CHIP: u32 = 80;
 
 /// A file of kernels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -105,11 +105,11 @@ impl Source {
     }
 }
 
-/// Compiles a source for a chip, such as "90", to PTX.
+/// Compiles a source for a chip, such as 90, to PTX.
 ///
 /// # Errors
 /// What NVRTC said, or that there is none.
-pub(crate) fn compile(text: &str, chip: &str) -> Result<String, String> {
+pub(crate) fn compile(text: &str, chip: u32) -> Result<String, String> {
     if !nvrtc_is_present() {
         return Err("no NVRTC on this machine (it comes with the CUDA toolkit)".to_owned());
     }

@@ -122,6 +122,7 @@ pub(crate) fn launch_chunked(
         blocks,
         threads: [128, 1, 1],
         shared: 0,
+        overlaps: false,
     };
     let (p, n) = (tiles(shape.head_dim), tiles(shape.d_state));
     let kernel = |name| Kernel(Source::Ssd, name);

@@ -41,7 +41,7 @@ pub fn cuda() -> Vec<Box<dyn Backend>> {
     static GPU: OnceLock<Arc<Gpu>> = OnceLock::new();
     let gpu = GPU.get_or_init(|| Gpu::start().unwrap());
     let on_rung = |(i, scan_kernel)| {
-        let mut backend = CudaBackend::on(gpu);
+        let mut backend = CudaBackend::on(gpu).unwrap();
         (backend.scan_kernel, backend.is_poisoning) = (scan_kernel, i == 0);
         Box::new(backend) as Box<dyn Backend>
     };

@@ -43,6 +43,7 @@ pub(crate) fn run(
                 y: Rows::of(&pass.scratch.projected, 0, experts.len()),
                 adds: false,
                 row_count: None,
+                overlaps: false,
             };
             product.run(pass.gpu)?;
             let shape = [pass.tokens, experts.len()];

@@ -148,6 +148,7 @@ fn select(
         y: Rows::of(&scratch.projected, 0, columns),
         adds: false,
         row_count: None,
+        overlaps: false,
     };
     product.run(pass.gpu)?;
     let parts = [(Probe::DtLow, 0, r), (Probe::B, r, n), (Probe::C, r + n, n)];
@@ -330,6 +331,7 @@ fn step(
     const CHANNELS_OF_A_BLOCK: usize = 16;
     let mut grid = Grid::line(d.div_ceil(CHANNELS_OF_A_BLOCK), 256);
     grid.shared = (r + 2 * n) * size_of::<f32>();
+    grid.overlaps = true;
     let scan = name(
         "step_scan_f32",
         "step_scan_bf16",

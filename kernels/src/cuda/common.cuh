@@ -44,9 +44,9 @@ __device__ __forceinline__ float exp2_unit(float x) {
 // exponentials, where the special-function unit is what it waits for.
 __device__ __forceinline__ float exp2_fma(float x) {
     const float MAGIC = 12582912.0f; // 1.5 * 2^23: adding it leaves the nearest integer in the low bits
-    // Written so that NaN stays.
-    x = x < -126.0f ? -126.0f : x;
-    x = x > 128.0f ? 128.0f : x;
+    // fmaxf would drop NaN.
+    asm("max.NaN.f32 %0, %0, 0fC2FC0000;" : "+f"(x)); // -126
+    asm("min.NaN.f32 %0, %0, 0f43000000;" : "+f"(x)); // 128
     float shifted = x + MAGIC;
     float f = x - (shifted - MAGIC);
     float p = 1.3276471520e-3f;
@@ -78,13 +78,27 @@ __device__ __forceinline__ float softplus(float x) {
     p = fmaf(p, q, 3.333315728e-1f);
     p = fmaf(p, q, 1.0f);
     float tail = 2.0f * s * p;
-    // Written so that NaN stays: fmaxf would drop it.
-    return x > 0.0f ? x + tail : (x <= 0.0f ? tail : x);
+    // fmaxf drops NaN, and the tail keeps it.
+    return fmaxf(x, 0.0f) + tail;
 }
 
 __device__ __forceinline__ float silu(float x) {
     // Below -88, e^-x would be infinite and the product with x = -infinity undefined only there, as in the formula.
     return x * reciprocal(1.0f + exp_of(-x));
+}
+
+// A kernel of a token's pass may begin while the one before is still at work (programmatic dependent launch, Hopper and
+// newer): it asks for weights and states, which nothing before it in the pass writes, lets the next one begin likewise, and
+// waits for the one before to be complete. Elsewhere kernels follow one another as always, and these are nothing.
+__device__ __forceinline__ void let_next_begin() {
+#if __CUDA_ARCH__ >= 900
+    asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+#endif
+}
+__device__ __forceinline__ void wait_for_previous() {
+#if __CUDA_ARCH__ >= 900
+    asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
 }
 
 __device__ __forceinline__ float sum_of_warp(float x) {

@@ -7,7 +7,9 @@
 //
 // Versions, and what each changed:
 //   matvec   for a few tokens: a warp for two rows of W, 16-byte loads, f32 multiply-adds. Reads W once; that is its floor.
-//            Can norm x on the way (RMSNorm), so that a token's norm and projection are one launch.
+//            Can norm x on the way (RMSNorm), so that a token's norm and projection are one launch. x stays in registers: no
+//            barrier, no shared memory. The first weights are asked for before x is there, and before the kernel that makes x
+//            is done.
 //   matmul   for many: tiles of x and W in shared memory, loaded while the tile before is multiplied, mma.sync on 16x8x16.
 //            W in bf16 needs two products (x1 W, x2 W); W in f32 is cut too, and the six products above 2^-24 are kept:
 //            x1 W1, x1 W2, x2 W1, x2 W2, x1 W3, x3 W1. Big tiles where there are enough of them for the chip, small ones
@@ -31,88 +33,110 @@ struct MatmulArgs {
 
 __device__ __forceinline__ bool is_aligned(const void *pointer, int bytes) { return (u64)pointer % bytes == 0; }
 
-// Eight weights, from 16 or 32 aligned bytes.
+// ---- a few tokens ------------------------------------------------------------------------------------------------
+
 struct Eight {
     float v[8];
 };
-__device__ __forceinline__ Eight load_eight(const float *from) {
-    float4 low = ((const float4 *)from)[0], high = ((const float4 *)from)[1];
-    return {{low.x, low.y, low.z, low.w, high.x, high.y, high.z, high.w}};
-}
-__device__ __forceinline__ Eight load_eight(const bf16 *from) {
-    uint4 v = *(const uint4 *)from;
-    return {{__uint_as_float(v.x << 16), __uint_as_float(v.x & 0xffff0000u), __uint_as_float(v.y << 16),
-             __uint_as_float(v.y & 0xffff0000u), __uint_as_float(v.z << 16), __uint_as_float(v.z & 0xffff0000u),
-             __uint_as_float(v.w << 16), __uint_as_float(v.w & 0xffff0000u)}};
-}
 
-// ---- a few tokens ------------------------------------------------------------------------------------------------
+// Eight weights as they lie in memory, 16 or 32 aligned bytes.
+template <typename W> struct Piece;
+template <> struct Piece<float> {
+    float4 low, high;
+    __device__ __forceinline__ void load(const float *from) {
+        low = ((const float4 *)from)[0], high = ((const float4 *)from)[1];
+    }
+    __device__ __forceinline__ Eight values() const {
+        return {{low.x, low.y, low.z, low.w, high.x, high.y, high.z, high.w}};
+    }
+};
+template <> struct Piece<bf16> {
+    uint4 packed;
+    __device__ __forceinline__ void load(const bf16 *from) { packed = *(const uint4 *)from; }
+    __device__ __forceinline__ Eight values() const {
+        return {{__uint_as_float(packed.x << 16), __uint_as_float(packed.x & 0xffff0000u),
+                 __uint_as_float(packed.y << 16), __uint_as_float(packed.y & 0xffff0000u),
+                 __uint_as_float(packed.z << 16), __uint_as_float(packed.z & 0xffff0000u),
+                 __uint_as_float(packed.w << 16), __uint_as_float(packed.w & 0xffff0000u)}};
+    }
+};
 
-#define MATVEC_WARPS 8
-// Rows of W a warp reads at once, and how many pieces of 256 values of each are asked for before anything else.
+// Values a warp reads at once, eight a lane.
+#define STRIDE 256
+// Rows of W a warp has at hand.
 #define MATVEC_ROWS 2
-#define MATVEC_AHEAD 3
+#define MATVEC_WARPS 4
 
-template <typename W> __device__ __forceinline__ void matvec(const MatmulArgs &p) {
-    extern __shared__ float4 shared[];
-    __shared__ float room[33];
-    float *x = (float *)shared;
+// Where rows begin on 16 bytes and hold a multiple of eight values. AHEAD pieces of each row are asked for before anything
+// else: all of them where a row has no more.
+template <typename W, int AHEAD> __device__ __forceinline__ void matvec_wide(const MatmulArgs &p) {
     int token = blockIdx.y, lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
+    int step = gridDim.x * MATVEC_WARPS * MATVEC_ROWS, row = (blockIdx.x * MATVEC_WARPS + warp) * MATVEC_ROWS;
+    const W *w = (const W *)p.w + lane * 8;
+    Piece<W> ahead[MATVEC_ROWS][AHEAD];
+    auto ask = [&](int row) {
+#pragma unroll
+        for (int r = 0; r < MATVEC_ROWS; r++)
+#pragma unroll
+            for (int k = 0; k < AHEAD; k++)
+                if (row + r < p.out && k * STRIDE + lane * 8 < p.in)
+                    ahead[r][k].load(w + (size_t)(row + r) * p.in + k * STRIDE);
+    };
+    ask(row);
+    let_next_begin();
+    wait_for_previous();
     if (p.row_count && token >= *p.row_count) return;
-    const W *w = (const W *)p.w;
-    bool is_wide = p.in % 8 == 0 && is_aligned(w, 16);
-    int step = gridDim.x * MATVEC_WARPS * MATVEC_ROWS, first = (blockIdx.x * MATVEC_WARPS + warp) * MATVEC_ROWS;
 
-    // The weights are asked for before x is there: their way is the longest.
-    Eight ahead[MATVEC_ROWS][MATVEC_AHEAD];
-#pragma unroll
-    for (int r = 0; r < MATVEC_ROWS; r++)
-#pragma unroll
-        for (int k = 0; k < MATVEC_AHEAD; k++) {
-            int i = (k * 32 + lane) * 8;
-            if (is_wide && first + r < p.out && i < p.in) ahead[r][k] = load_eight(w + (size_t)(first + r) * p.in + i);
-        }
-
+    const float *from = p.x + (size_t)token * p.x_row + lane * 8, *norm = p.norm ? p.norm + lane * 8 : nullptr;
     float squares = 0.0f;
-    for (int i = threadIdx.x; i < p.in; i += blockDim.x) {
-        float v = p.x[(size_t)token * p.x_row + i];
-        squares += v * v;
-        x[i] = v;
-    }
-    if (p.has_norm) {
-        float scale = rsqrtf(sum_of_block(squares, room) / p.in + p.eps);
-        for (int i = threadIdx.x; i < p.in; i += blockDim.x) x[i] *= p.norm ? scale * p.norm[i] : scale;
-    }
-    __syncthreads();
+    auto load_x = [&](int at) {
+        Piece<float> x;
+        x.load(from + at);
+        Eight v = x.values();
+        if (!p.has_norm) return v;
+#pragma unroll
+        for (int j = 0; j < 8; j++) squares = fmaf(v.v[j], v.v[j], squares);
+        if (!norm) return v;
+        x.load(norm + at);
+        Eight weight = x.values();
+#pragma unroll
+        for (int j = 0; j < 8; j++) v.v[j] *= weight.v[j];
+        return v;
+    };
+    Eight x[AHEAD];
+#pragma unroll
+    for (int k = 0; k < AHEAD; k++)
+        if (k * STRIDE + lane * 8 < p.in) x[k] = load_x(k * STRIDE);
+    // The rest of a longer row is read again for every row of W; its squares count once.
+    for (int at = AHEAD * STRIDE; p.has_norm && at + lane * 8 < p.in; at += STRIDE) load_x(at);
+    float scale = p.has_norm ? rsqrtf(sum_of_warp(squares) / p.in + p.eps) : 1.0f;
 
-    for (int row = first, turn = 0; row < p.out; row += step, turn++) {
+    for (; row < p.out; row += step) {
         float sums[MATVEC_ROWS] = {};
-        if (is_wide) {
-            for (int k = 0, i = lane * 8; i < p.in; k++, i += 256) {
-                Eight v = load_eight(x + i);
+        auto add = [&](float &sum, const Piece<W> &piece, const Eight &x) {
+            Eight weight = piece.values();
 #pragma unroll
-                for (int r = 0; r < MATVEC_ROWS; r++) {
-                    if (row + r >= p.out) continue;
-                    Eight weights;
-                    if (turn == 0 && k < MATVEC_AHEAD) {
+            for (int j = 0; j < 8; j++) sum = fmaf(weight.v[j], x.v[j], sum);
+        };
 #pragma unroll
-                        for (int q = 0; q < MATVEC_AHEAD; q++)
-                            if (q == k) weights = ahead[r][q];
-                    } else
-                        weights = load_eight(w + (size_t)(row + r) * p.in + i);
+        for (int k = 0; k < AHEAD; k++)
+            if (k * STRIDE + lane * 8 < p.in)
 #pragma unroll
-                    for (int j = 0; j < 8; j++) sums[r] = fmaf(weights.v[j], v.v[j], sums[r]);
-                }
+                for (int r = 0; r < MATVEC_ROWS; r++) add(sums[r], ahead[r][k], x[k]);
+        for (int at = AHEAD * STRIDE; at + lane * 8 < p.in; at += STRIDE) {
+            Eight more = load_x(at);
+#pragma unroll
+            for (int r = 0; r < MATVEC_ROWS; r++) {
+                Piece<W> piece;
+                if (row + r >= p.out) continue;
+                piece.load(w + (size_t)(row + r) * p.in + at);
+                add(sums[r], piece, more);
             }
-        } else {
-            for (int i = lane; i < p.in; i += 32)
-#pragma unroll
-                for (int r = 0; r < MATVEC_ROWS; r++)
-                    if (row + r < p.out) sums[r] = fmaf(to_float(w[(size_t)(row + r) * p.in + i]), x[i], sums[r]);
         }
+        ask(row + step);
 #pragma unroll
         for (int r = 0; r < MATVEC_ROWS; r++) {
-            float sum = sum_of_warp(sums[r]);
+            float sum = sum_of_warp(sums[r]) * scale;
             if (lane != 0 || row + r >= p.out) continue;
             if (p.bias) sum += p.bias[row + r];
             float *y = p.y + (size_t)token * p.y_row + row + r;
@@ -121,8 +145,41 @@ template <typename W> __device__ __forceinline__ void matvec(const MatmulArgs &p
     }
 }
 
-extern "C" __global__ void __launch_bounds__(256) matvec_f32(MatmulArgs p) { matvec<float>(p); }
-extern "C" __global__ void __launch_bounds__(256) matvec_bf16(MatmulArgs p) { matvec<bf16>(p); }
+// Any other shape, a value at a time.
+template <typename W> __device__ __forceinline__ void matvec_narrow(const MatmulArgs &p) {
+    let_next_begin();
+    wait_for_previous();
+    int token = blockIdx.y, lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
+    if (p.row_count && token >= *p.row_count) return;
+    const float *x = p.x + (size_t)token * p.x_row;
+    float squares = 0.0f;
+    for (int i = lane; p.has_norm && i < p.in; i += 32) squares = fmaf(x[i], x[i], squares);
+    float scale = p.has_norm ? rsqrtf(sum_of_warp(squares) / p.in + p.eps) : 1.0f;
+    for (int row = blockIdx.x * MATVEC_WARPS + warp; row < p.out; row += gridDim.x * MATVEC_WARPS) {
+        const W *w = (const W *)p.w + (size_t)row * p.in;
+        float sum = 0.0f;
+        for (int i = lane; i < p.in; i += 32)
+            sum = fmaf(to_float(w[i]), p.has_norm && p.norm ? x[i] * p.norm[i] : x[i], sum);
+        sum = sum_of_warp(sum) * scale;
+        if (lane != 0) continue;
+        if (p.bias) sum += p.bias[row];
+        float *y = p.y + (size_t)token * p.y_row + row;
+        *y = p.adds ? *y + sum : sum;
+    }
+}
+
+template <typename W, int AHEAD> __device__ __forceinline__ void matvec(const MatmulArgs &p) {
+    bool is_wide = p.in % 8 == 0 && p.x_row % 4 == 0 && is_aligned(p.w, 16) && is_aligned(p.x, 16) && is_aligned(p.norm, 16);
+    if (is_wide)
+        matvec_wide<W, AHEAD>(p);
+    else
+        matvec_narrow<W>(p);
+}
+
+extern "C" __global__ void __launch_bounds__(128) matvec_f32(MatmulArgs p) { matvec<float, 3>(p); }
+extern "C" __global__ void __launch_bounds__(128) matvec_bf16(MatmulArgs p) { matvec<bf16, 6>(p); }
+// For rows of up to 768: half the registers, so that the next kernel's blocks find room beside these.
+extern "C" __global__ void __launch_bounds__(128) matvec_short_bf16(MatmulArgs p) { matvec<bf16, 3>(p); }
 
 // ---- many tokens -------------------------------------------------------------------------------------------------
 

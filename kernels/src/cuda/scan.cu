@@ -82,9 +82,9 @@ template <typename T> __device__ __forceinline__ void scan_plain(const ScanArgs 
 
 // Tokens that are staged at once.
 #define TILE 8
-// Of every eight exponentials, how many the multiply-add units compute: the special-function unit is the bottleneck, and
-// these units have time to spare.
-#define FMA_SHARE_ENDS 1
+// Of 16 exponentials, how many the multiply-add units compute: the special-function unit is the bottleneck, and these units
+// have time to spare, less of it where they also make y.
+#define FMA_SHARE_ENDS 2
 #define FMA_SHARE_FULL 1
 
 __device__ __forceinline__ void copy_ahead(u32 to, const void *from, int bytes) {
@@ -243,7 +243,7 @@ template <typename T, int NT, bool ENDS> __device__ __forceinline__ void scan_se
 #pragma unroll
             for (int n = 0; n < NT; n++) {
                 float exponent = step[j] * a[n];
-                float decay = n % 8 < SHARE ? exp2_fma(exponent) : exp2_unit(exponent);
+                float decay = n % 16 < SHARE ? exp2_fma(exponent) : exp2_unit(exponent);
                 h[n] = fmaf(decay, h[n], written * write[n]);
                 if (!ENDS) parts[n % 4] = fmaf(read[n], h[n], parts[n % 4]);
             }
@@ -271,6 +271,154 @@ template <typename T, int NT, bool ENDS> __device__ __forceinline__ void scan_se
 #pragma unroll
     for (int n = 0; n < NT; n++)
         if (to && slot + n < p.slots) to[n] = h[n];
+}
+
+// What lies `l` rows of `bytes` bytes further on, in one multiply-add.
+template <typename T> __device__ __forceinline__ T *row_at(T *base, int l, int bytes) {
+    T *at;
+    asm("mad.wide.s32 %0, %1, %2, %3;" : "=l"(at) : "r"(l), "r"(bytes), "l"(base));
+    return at;
+}
+__device__ __forceinline__ float load_global(const float *from) {
+    float x;
+    asm("ld.global.nc.f32 %0, [%1];" : "=f"(x) : "l"(from));
+    return x;
+}
+__device__ __forceinline__ bf16 load_global(const bf16 *from) {
+    bf16 x;
+    asm("ld.global.nc.b16 %0, [%1];" : "=h"(x.bits) : "l"(from));
+    return x;
+}
+
+// Without a branch, which would keep the compiler from interleaving tokens.
+__device__ __forceinline__ float select(bool is_first, float a, float b) {
+    float c;
+    asm("{ .reg .pred p; setp.ne.s32 p, %3, 0; selp.f32 %0, %1, %2, p; }" : "=f"(c) : "f"(a), "f"(b), "r"((int)is_first));
+    return c;
+}
+__device__ __forceinline__ void store_if(bool is_wanted, float *to, float x) {
+    asm volatile("{ .reg .pred p; setp.ne.s32 p, %2, 0; @p st.global.f32 [%0], %1; }" ::"l"(to), "f"(x),
+                 "r"((int)is_wanted)
+                 : "memory");
+}
+__device__ __forceinline__ void store_if(bool is_wanted, bf16 *to, bf16 x) {
+    asm volatile("{ .reg .pred p; setp.ne.s32 p, %2, 0; @p st.global.b16 [%0], %1; }" ::"l"(to), "h"(x.bits),
+                 "r"((int)is_wanted)
+                 : "memory");
+}
+
+// The same for the shape most models have: 16 slots, a softplus, rows of B and C that begin on 16 bytes, and for the whole
+// scan a gate and nothing recorded. Without a branch between tokens the compiler interleaves them, and without the general
+// case's bookkeeping two thirds of the instructions are those of the formula.
+template <typename T, bool ENDS> __device__ __forceinline__ void scan_lean(const ScanArgs &p) {
+    extern __shared__ float4 shared[];
+    constexpr int N = 16, ROW = ENDS ? N : 2 * N, PIECES = N * (int)sizeof(T) / 16, SUB = TILE * ROW;
+    constexpr int SHARE = ENDS ? FMA_SHARE_ENDS : FMA_SHARE_FULL;
+    Place at = find_place(p, ENDS ? p.segments - 1 : p.segments);
+    int d = at.channel, last = at.end - 1;
+    size_t rows = (size_t)at.batch * p.tokens;
+    const T *b = (const T *)p.b + rows * p.b_token + (size_t)(at.group_start / p.b_channels) * p.b_group;
+    const T *c = (const T *)p.c + rows * p.c_token + (size_t)(at.group_start / p.c_channels) * p.c_group;
+    const T *u = (const T *)p.u + rows * p.u_row + d, *delta = (const T *)p.delta + rows * p.delta_row + d;
+    const T *z = (const T *)p.z + rows * p.z_row + d;
+    T *y = (T *)p.y + rows * p.y_row + d;
+
+    float a[N], h[N];
+    size_t state = ((size_t)at.batch * p.channels + d) * N;
+    size_t start = (((size_t)at.batch * p.segments + min(at.segment, p.segments - 1)) * p.channels + d) * N;
+    const float *from = p.segments > 1 ? p.starts + start : p.initial ? p.initial + state : nullptr;
+#pragma unroll
+    for (int n = 0; n < N; n++) {
+        a[n] = p.a[(size_t)d * N + n] * LOG2E;
+        h[n] = !ENDS && from ? from[n] : 0.0f;
+    }
+    float bias = p.bias ? p.bias[d] : 0.0f, skip = p.skip && !ENDS ? p.skip[d] : 0.0f, sum = 0.0f;
+
+    // Every lane copies 16 bytes of a row of B, and of C, for one or more of the warp's segments.
+    constexpr int LANES = TILE * PIECES; // for a segment
+    int token = threadIdx.x % LANES / PIECES, piece = threadIdx.x % PIECES * (16 / (int)sizeof(T));
+    b += piece, c += piece;
+    int buffer_bytes = at.subs * SUB * (int)sizeof(T);
+    u32 tile = (u32)__cvta_generic_to_shared(shared), target = tile + (token * ROW + piece) * (int)sizeof(T);
+    int u_row = p.u_row * (int)sizeof(T), delta_row = p.delta_row * (int)sizeof(T), z_row = p.z_row * (int)sizeof(T);
+    int y_row = p.y_row * (int)sizeof(T), b_row = p.b_token * (int)sizeof(T), c_row = p.c_token * (int)sizeof(T);
+    // Hidden from the optimiser, which would take the addresses apart again for every token.
+    asm("" : "+l"(u), "+l"(delta), "+l"(z), "+l"(y), "+l"(b), "+l"(c));
+    asm("" : "+r"(u_row), "+r"(delta_row), "+r"(z_row), "+r"(y_row), "+r"(b_row), "+r"(c_row));
+    auto stage = [&](int first, u32 offset) {
+#pragma unroll 1
+        for (int sub = threadIdx.x / LANES; sub < at.subs; sub += 32 / LANES) {
+            int begin = min((blockIdx.y * at.subs + sub) * p.segment, p.tokens - 1);
+            int l = min(begin + first + token, min(begin + p.segment, p.tokens) - 1);
+            u32 to = target + offset + sub * SUB * (int)sizeof(T);
+            copy_ahead(to, row_at(b, l, b_row), 16);
+            if (!ENDS) copy_ahead(to + N * (int)sizeof(T), row_at(c, l, c_row), 16);
+        }
+        asm volatile("cp.async.commit_group;" ::: "memory");
+    };
+    T next_u[TILE], next_delta[TILE], next_z[TILE];
+    auto load = [&](int first) {
+        int base = min(first, last);
+        const T *u_at = row_at(u, base, u_row), *delta_at = row_at(delta, base, delta_row);
+        const T *z_at = row_at(z, base, z_row);
+#pragma unroll
+        for (int j = 0; j < TILE; j++) {
+            int more = min(j, last - base);
+            next_u[j] = load_global(row_at(u_at, more, u_row));
+            next_delta[j] = load_global(row_at(delta_at, more, delta_row));
+            if (!ENDS) next_z[j] = load_global(row_at(z_at, more, z_row));
+        }
+    };
+    load(at.begin);
+    stage(0, 0);
+    int longest = min(p.segment, p.tokens);
+    for (int first = 0, turn = 0; first < longest; first += TILE, turn ^= 1) {
+        float step[TILE], x[TILE], gate[TILE];
+        int l = at.begin + first;
+#pragma unroll
+        for (int j = 0; j < TILE; j++) {
+            x[j] = to_float(next_u[j]);
+            step[j] = to_float(next_delta[j]) + bias;
+            if (!ENDS) gate[j] = to_float(next_z[j]);
+        }
+        asm volatile("cp.async.wait_group 0;" ::: "memory");
+        __syncwarp();
+        load(l + TILE);
+        stage(first + TILE, (turn ^ 1) * buffer_bytes);
+#pragma unroll
+        for (int j = 0; j < TILE; j++) {
+            // A token behind the segment's end leaves the state as it is.
+            step[j] = select(l + j <= last, softplus(step[j]), 0.0f);
+            if (ENDS) sum += step[j];
+            if (!ENDS) gate[j] = silu(gate[j]);
+        }
+        const T *row = (const T *)((char *)shared + turn * buffer_bytes) + at.sub * SUB;
+        T *y_at = row_at(y, l, y_row);
+#pragma unroll
+        for (int j = 0; j < TILE; j++) {
+            float write[N], read[N], parts[2] = {skip * x[j], 0.0f}, written = step[j] * x[j];
+            load_row<N>(row + j * ROW, write);
+            if (!ENDS) load_row<N>(row + j * ROW + N, read);
+#pragma unroll
+            for (int n = 0; n < N; n++) {
+                float exponent = step[j] * a[n];
+                float decay = n < SHARE ? exp2_fma(exponent) : exp2_unit(exponent);
+                h[n] = fmaf(decay, h[n], written * write[n]);
+                if (!ENDS) parts[n % 2] = fmaf(read[n], h[n], parts[n % 2]);
+            }
+            if (!ENDS)
+                store_if(at.is_live && l + j <= last, row_at(y_at, j, y_row),
+                         from_float<T>((parts[0] + parts[1]) * gate[j]));
+        }
+    }
+    asm volatile("cp.async.wait_group 0;" ::: "memory");
+    if (!at.is_live || (!ENDS && at.segment != p.segments - 1)) return;
+    // What a segment leaves goes to the place of the state before the next one.
+    float *to = ENDS ? p.starts + start + (size_t)p.channels * N : p.last ? p.last + state : nullptr;
+    if (ENDS) p.sums[((size_t)at.batch * p.segments + at.segment) * p.channels + d] = sum;
+#pragma unroll
+    for (int n = 0; n < N; n++)
+        if (to) to[n] = h[n];
 }
 
 // Threads the states through the segments: starts[0] = initial, starts[s] = exp(A * sums[s-1]) * starts[s-1] + what segment
@@ -316,6 +464,11 @@ extern "C" __global__ void scan_plain_bf16(ScanArgs p) { scan_plain<bf16>(p); }
     extern "C" __global__ void __launch_bounds__(32) scan_ends_##NAME##_##NT(ScanArgs p) {                             \
         scan_segment<T, NT, true>(p);                                                                                  \
     }
+#define LEAN_KERNELS(NAME, T)                                                                                          \
+    extern "C" __global__ void __launch_bounds__(32) scan_full_##NAME##_lean(ScanArgs p) { scan_lean<T, false>(p); }   \
+    extern "C" __global__ void __launch_bounds__(32) scan_ends_##NAME##_lean(ScanArgs p) { scan_lean<T, true>(p); }
+LEAN_KERNELS(f32, float)
+LEAN_KERNELS(bf16, bf16)
 SEGMENT_KERNELS(f32, float, 4)
 SEGMENT_KERNELS(f32, float, 16)
 SEGMENT_KERNELS(bf16, bf16, 4)

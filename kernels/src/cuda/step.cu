@@ -28,26 +28,56 @@ struct StepArgs {
     float eps;
 };
 
+#define SELECT_THREADS 512
+// Channels of a thread whose weights are asked for before anything else.
+#define SELECT_AHEAD 3
+
+__device__ __forceinline__ float dot_window(float4 taps, float4 window, float x, float bias) {
+    // The oldest of the window is out: x is the newest.
+    return fmaf(taps.w, x, fmaf(taps.z, window.w, fmaf(taps.y, window.z, fmaf(taps.x, window.y, bias))));
+}
+
 template <typename W> __device__ __forceinline__ void step_select(const StepArgs &p) {
     __shared__ float room[33];
     const W *row = (const W *)p.x_proj + (size_t)blockIdx.x * p.channels;
+    float4 taps[SELECT_AHEAD], window[SELECT_AHEAD];
+    float bias[SELECT_AHEAD], weight[SELECT_AHEAD];
+    bool is_usual = p.taps == 4;
+#pragma unroll
+    for (int k = 0; k < SELECT_AHEAD; k++) {
+        int d = threadIdx.x + k * SELECT_THREADS;
+        if (!is_usual || d >= p.channels) continue;
+        taps[k] = ((const float4 *)p.conv)[d], window[k] = ((const float4 *)p.window)[d];
+        bias[k] = p.conv_bias ? p.conv_bias[d] : 0.0f, weight[k] = to_float(row[d]);
+    }
+    let_next_begin();
+    wait_for_previous();
     float sum = 0.0f;
-    for (int d = threadIdx.x; d < p.channels; d += blockDim.x) {
-        float weight = to_float(row[d]);
+#pragma unroll
+    for (int k = 0; k < SELECT_AHEAD; k++) {
+        int d = threadIdx.x + k * SELECT_THREADS;
+        if (!is_usual || d >= p.channels) continue;
+        float u = silu(dot_window(taps[k], window[k], p.xz[d], bias[k]));
+        if (blockIdx.x == 0) p.u[d] = u;
+        sum = fmaf(weight[k], u, sum);
+    }
+    for (int d = threadIdx.x + (is_usual ? SELECT_AHEAD * SELECT_THREADS : 0); d < p.channels; d += SELECT_THREADS) {
         float u = p.conv_bias ? p.conv_bias[d] : 0.0f;
         const float *taps = p.conv + (size_t)d * p.taps, *window = p.window + (size_t)d * p.taps;
         for (int j = 0; j + 1 < p.taps; j++) u = fmaf(taps[j], window[j + 1], u);
         u = silu(fmaf(taps[p.taps - 1], p.xz[d], u));
         if (blockIdx.x == 0) p.u[d] = u;
-        sum = fmaf(weight, u, sum);
+        sum = fmaf(to_float(row[d]), u, sum);
     }
     sum = sum_of_block(sum, room);
     if (threadIdx.x == 0) p.projected[blockIdx.x] = sum;
 }
-extern "C" __global__ void __launch_bounds__(512) step_select_f32(StepArgs p) { step_select<float>(p); }
-extern "C" __global__ void __launch_bounds__(512) step_select_bf16(StepArgs p) { step_select<bf16>(p); }
+extern "C" __global__ void __launch_bounds__(SELECT_THREADS) step_select_f32(StepArgs p) { step_select<float>(p); }
+extern "C" __global__ void __launch_bounds__(SELECT_THREADS) step_select_bf16(StepArgs p) { step_select<bf16>(p); }
 
 #define STEP_LANES 16
+// Entries of a row of dt_proj that a lane asks for before anything else.
+#define RANK_AHEAD 4
 
 // x[0..width] normed in shared memory by one warp.
 __device__ __forceinline__ void norm_part(float *x, const float *weight, int width, float eps) {
@@ -60,40 +90,60 @@ __device__ __forceinline__ void norm_part(float *x, const float *weight, int wid
 
 template <typename W> __device__ __forceinline__ void step_scan(const StepArgs &p) {
     extern __shared__ float4 shared[];
-    float *dt = (float *)shared, *b = dt + p.rank, *c = b + p.slots;
     int lane = threadIdx.x % STEP_LANES;
     int d = blockIdx.x * (blockDim.x / STEP_LANES) + threadIdx.x / STEP_LANES;
     bool is_live = d < p.channels;
     d = min(d, p.channels - 1);
-
-    for (int i = threadIdx.x; i < p.rank + 2 * p.slots; i += blockDim.x) dt[i] = p.projected[i];
-    __syncthreads();
-    if (p.has_norm) {
-        int warp = threadIdx.x / 32;
-        if (warp == 0) norm_part(dt, p.norm_dt, p.rank, p.eps);
-        if (warp == 1) norm_part(b, p.norm_b, p.slots, p.eps);
-        if (warp == 2) norm_part(c, p.norm_c, p.slots, p.eps);
-        __syncthreads();
-    }
-
     const W *row = (const W *)p.dt_proj + (size_t)d * p.rank;
+    float weight[RANK_AHEAD], a = 0.0f, before = 0.0f;
+#pragma unroll
+    for (int k = 0; k < RANK_AHEAD; k++) {
+        int i = lane + k * STEP_LANES;
+        weight[k] = i < p.rank ? to_float(row[i]) : 0.0f;
+    }
+    size_t first = (size_t)d * p.slots + lane;
+    if (lane < p.slots) a = p.a[first], before = p.state[first];
+    float bias = p.dt_bias[d], skip = p.skip[d];
+    let_next_begin();
+    wait_for_previous();
+
+    const float *dt = p.projected;
+    if (p.has_norm) {
+        float *copy = (float *)shared;
+        for (int i = threadIdx.x; i < p.rank + 2 * p.slots; i += blockDim.x) copy[i] = p.projected[i];
+        __syncthreads();
+        int warp = threadIdx.x / 32;
+        if (warp == 0) norm_part(copy, p.norm_dt, p.rank, p.eps);
+        if (warp == 1) norm_part(copy + p.rank, p.norm_b, p.slots, p.eps);
+        if (warp == 2) norm_part(copy + p.rank + p.slots, p.norm_c, p.slots, p.eps);
+        __syncthreads();
+        dt = copy;
+    }
+    const float *b = dt + p.rank, *c = b + p.slots;
+    float u = p.u[d], x = p.xz[d], z = p.xz[p.channels + d];
     float step = 0.0f;
-    for (int i = lane; i < p.rank; i += STEP_LANES) step = fmaf(to_float(row[i]), dt[i], step);
+#pragma unroll
+    for (int k = 0; k < RANK_AHEAD; k++) {
+        int i = lane + k * STEP_LANES;
+        if (i < p.rank) step = fmaf(weight[k], dt[i], step);
+    }
+    for (int i = lane + RANK_AHEAD * STEP_LANES; i < p.rank; i += STEP_LANES) step = fmaf(to_float(row[i]), dt[i], step);
     for (int o = STEP_LANES / 2; o > 0; o >>= 1) step += __shfl_xor_sync(FULL_WARP, step, o);
-    step = softplus(step + p.dt_bias[d]);
-    float u = p.u[d], written = step * u, y = 0.0f;
+    step = softplus(step + bias);
+    float written = step * u, y = 0.0f;
     for (int n = lane; n < p.slots; n += STEP_LANES) {
         size_t at = (size_t)d * p.slots + n;
-        float h = fmaf(exp_of(step * p.a[at]), p.state[at], written * b[n]);
+        if (n != lane) a = p.a[at], before = p.state[at];
+        float h = fmaf(exp_of(step * a), before, written * b[n]);
         if (is_live) p.state[at] = h;
         y = fmaf(c[n], h, y);
     }
     for (int o = STEP_LANES / 2; o > 0; o >>= 1) y += __shfl_xor_sync(FULL_WARP, y, o);
     if (lane != 0 || !is_live) return;
-    p.y[d] = fmaf(p.skip[d], u, y) * silu(p.xz[p.channels + d]);
+    p.y[d] = fmaf(skip, u, y) * silu(z);
     float *window = p.window + (size_t)d * p.taps;
     for (int j = 0; j + 1 < p.taps; j++) window[j] = window[j + 1];
-    window[p.taps - 1] = p.xz[d];
+    window[p.taps - 1] = x;
 }
 extern "C" __global__ void __launch_bounds__(256) step_scan_f32(StepArgs p) { step_scan<float>(p); }
 extern "C" __global__ void __launch_bounds__(256) step_scan_bf16(StepArgs p) { step_scan<bf16>(p); }
