@@ -6,6 +6,7 @@ use mambascope_core::backend::{Backend, BackendError, DeviceBytes, Session};
 use mambascope_core::model::Model;
 use mambascope_core::scan::{ScanInput, ScanOutput, SsdInput, SsdOutput};
 
+use crate::device;
 use crate::gpu::{Gpu, Use};
 use crate::scan::{ScanKernel, scan_alone};
 use crate::session::CudaSession;
@@ -118,5 +119,22 @@ impl Backend for CudaBackend {
             activations: gpu.bytes_of(Use::Activations),
             in_use: gpu.pool_bytes().ok()?,
         })
+    }
+
+    fn notes(&self) -> Vec<String> {
+        let Some(gpu) = &self.gpu else {
+            return Vec::new();
+        };
+        let mut notes = vec![device::describe()];
+        let mut origins: Vec<(String, Vec<&str>)> = Vec::new();
+        for (file, origin) in gpu.origins() {
+            match origins.iter_mut().find(|(known, _)| *known == origin) {
+                Some((_, files)) => files.push(file),
+                None => origins.push((origin, vec![file])),
+            }
+        }
+        let lines = origins.into_iter();
+        notes.extend(lines.map(|(origin, files)| format!("{}: {origin}", files.join(", "))));
+        notes
     }
 }

@@ -10,7 +10,8 @@ use mambascope_core::scan::{ScanOperands, ScanShape};
 use crate::buffer::Buffer;
 use crate::gpu::{Gpu, Use, refusal};
 use crate::scan::{
-    MOST_SLOTS, Operand, Plan, ScanArgs, ScanKernel, launch_plain, launch_segments, too_many_slots,
+    MOST_SLOTS, Operand, Plan, ScanArgs, ScanKernel, is_lean, launch_plain, launch_segments,
+    too_many_slots,
 };
 
 /// Runs that are not counted: kernels are loaded and clocks rise.
@@ -22,8 +23,8 @@ pub struct ScanBench {
     gpu: Arc<Gpu>,
     shape: ScanShape,
     operand: Operand,
-    /// For v3.
-    plan: Plan,
+    /// For v2 and v3.
+    plans: [Plan; 2],
     /// What `args` points to.
     _buffers: Vec<Buffer<u8>>,
     flush: Buffer<u8>,
@@ -63,9 +64,6 @@ impl ScanBench {
         if n > MOST_SLOTS {
             return Err(too_many_slots(n));
         }
-        let sizes = [batch, tokens, d, n];
-        let plan = Plan::new(sizes, d / groups, gpu.multiprocessors(), segments);
-        let (starts, sums) = plan.carried(batch, d, n);
         let mut buffers = Vec::new();
         for values in [
             &operands.u,
@@ -85,9 +83,8 @@ impl ScanBench {
             buffers.push(Buffer::of(gpu, Use::Activations, &bytes)?);
         }
         let y = batch * tokens * d * operand.bytes();
-        for bytes in [y, batch * d * n * 4, starts * 4, sums * 4] {
-            buffers.push(Buffer::new(gpu, Use::Activations, bytes)?);
-        }
+        buffers.push(Buffer::new(gpu, Use::Activations, y)?);
+        buffers.push(Buffer::new(gpu, Use::Activations, batch * d * n * 4)?);
         let at: Vec<u64> = buffers.iter().map(Buffer::pointer).collect();
         let (row, group) = (d as i32, (d / groups) as i32);
         let args = ScanArgs {
@@ -101,8 +98,6 @@ impl ScanBench {
             skip: at[7],
             y: at[8],
             last: at[9],
-            starts: at[10],
-            sums: at[11],
             u_row: row,
             delta_row: row,
             z_row: row,
@@ -119,12 +114,27 @@ impl ScanBench {
             softplus: 1,
             ..ScanArgs::default()
         };
+        let is_lean = is_lean(&args, operand);
+        let plan = |segments| {
+            let sizes = [batch, tokens, d, n];
+            Plan::new(sizes, d / groups, gpu.multiprocessors(), segments, is_lean)
+        };
+        let plans = [plan(1), plan(segments)];
+        let (starts, sums) = plans[1].carried(batch, d, n);
+        let starts = Buffer::new(gpu, Use::Activations, starts * 4)?;
+        let sums = Buffer::new(gpu, Use::Activations, sums * 4)?;
+        let args = ScanArgs {
+            starts: starts.pointer(),
+            sums: sums.pointer(),
+            ..args
+        };
+        buffers.extend([starts, sums]);
         Ok(Self {
             flush: Buffer::new(gpu, Use::Activations, FLUSH_BYTES)?,
             gpu: Arc::clone(gpu),
             shape,
             operand,
-            plan,
+            plans,
             _buffers: buffers,
             args,
         })
@@ -135,24 +145,16 @@ impl ScanBench {
     /// # Errors
     /// What the device said.
     pub fn time(&self, kernel: ScanKernel, repeats: usize) -> Result<Vec<f64>, BackendError> {
-        let ScanShape {
-            batch,
-            tokens,
-            channels,
-            slots,
-            groups,
-        } = self.shape;
-        let sizes = [batch, tokens, channels, slots];
-        let plan = match kernel {
-            ScanKernel::V3 => self.plan,
-            ScanKernel::V1 | ScanKernel::V2 => {
-                Plan::new(sizes, channels / groups, self.gpu.multiprocessors(), 1)
-            }
-        };
+        let batch = self.shape.batch;
         let operand = self.operand;
         timed(&self.gpu, &self.flush, repeats, || match kernel {
             ScanKernel::V1 => launch_plain(&self.gpu, &self.args, operand, batch),
-            _ => launch_segments(&self.gpu, &self.args, &plan, operand, batch),
+            ScanKernel::V2 => {
+                launch_segments(&self.gpu, &self.args, &self.plans[0], operand, batch)
+            }
+            ScanKernel::V3 => {
+                launch_segments(&self.gpu, &self.args, &self.plans[1], operand, batch)
+            }
         })
     }
 

@@ -57,6 +57,14 @@ pub fn unavailable_reason() -> Option<String> {
     }
 }
 
+/// The device, or why there is none.
+pub(crate) fn describe() -> String {
+    match detect() {
+        Availability::Absent(reason) => reason,
+        Availability::Device(device) => device.to_string(),
+    }
+}
+
 fn look() -> Availability {
     let absent = |reason: &str| Availability::Absent(reason.to_owned());
     if !library_is_present() {

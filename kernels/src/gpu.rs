@@ -192,11 +192,6 @@ impl Gpu {
         self.device.multiprocessors
     }
 
-    /// Bytes of shared memory a block can have.
-    pub(crate) fn shared_limit(&self) -> usize {
-        self.device.shared_limit
-    }
-
     /// Bytes this program holds on the device for a purpose.
     pub fn bytes_of(&self, purpose: Use) -> u64 {
         self.device.in_use[purpose as usize].load(Ordering::Relaxed)

@@ -83,6 +83,55 @@ pub(crate) struct Product<'a> {
     pub overlaps: bool,
 }
 
+/// What a block of a product makes, and the kernels that do.
+struct Tile {
+    rows: usize,
+    outs: usize,
+    threads: usize,
+    bf16: &'static str,
+    f32: &'static str,
+}
+
+/// From the largest on (`MATMUL_KERNELS` in matmul.cu).
+const TILES: [Tile; 3] = [
+    Tile {
+        rows: 128,
+        outs: 128,
+        threads: 256,
+        bf16: "matmul_big_bf16",
+        f32: "matmul_big_f32",
+    },
+    Tile {
+        rows: 128,
+        outs: 64,
+        threads: 128,
+        bf16: "matmul_middle_bf16",
+        f32: "matmul_middle_f32",
+    },
+    Tile {
+        rows: 32,
+        outs: 64,
+        threads: 128,
+        bf16: "matmul_small_bf16",
+        f32: "matmul_small_f32",
+    },
+];
+
+/// For rows that begin anywhere.
+const NARROW: Tile = Tile {
+    rows: 32,
+    outs: 64,
+    threads: 128,
+    bf16: "matmul_narrow_bf16",
+    f32: "matmul_narrow_f32",
+};
+
+impl Tile {
+    fn count(&self, product: &Product<'_>) -> usize {
+        product.rows.div_ceil(self.rows) * product.weight.out.div_ceil(self.outs)
+    }
+}
+
 impl Product<'_> {
     fn args(&self) -> MatmulArgs {
         MatmulArgs {
@@ -110,24 +159,33 @@ impl Product<'_> {
         if self.rows <= FEW_ROWS {
             return self.matvec(gpu, self.args());
         }
-        let is_bf16 = self.weight.is_bf16;
-        let tiles = |side: usize| self.rows.div_ceil(side) * self.weight.out.div_ceil(side);
-        let is_big = tiles(128) >= gpu.multiprocessors();
-        let (name, side, threads) = match (is_bf16, is_big) {
-            (true, true) => ("matmul_big_bf16", 128, 256),
-            (true, false) => ("matmul_small_bf16", 64, 128),
-            (false, true) => ("matmul_big_f32", 128, 256),
-            (false, false) => ("matmul_small_f32", 64, 128),
+        let tile = self.tile(gpu);
+        let (parts_x, parts_w, depth, name) = if self.weight.is_bf16 {
+            (2, 1, 32, tile.bf16)
+        } else {
+            (3, 3, 16, tile.f32)
         };
+        let mut grid = Grid::line(tile.count(self), tile.threads);
         // Two buffers of the parts of x and W, each line 8 values longer than it needs (`Cut` and `LINE` in matmul.cu).
-        let (parts, depth) = if is_bf16 { (2 + 1, 32) } else { (3 + 3, 16) };
-        let mut grid = Grid::line(tiles(side), threads);
-        grid.shared = 2 * parts * side * (depth + 8) * 2;
+        grid.shared = 2 * (parts_x * tile.rows + parts_w * tile.outs) * (depth + 8) * 2;
         let args = MatmulArgs {
-            out_tiles: self.weight.out.div_ceil(side) as i32,
+            out_tiles: self.weight.out.div_ceil(tile.outs) as i32,
             ..self.args()
         };
         gpu.launch(Kernel(Source::Matmul, name), grid, &args)
+    }
+
+    /// The largest tile of which there are enough for the chip.
+    fn tile(&self, gpu: &Gpu) -> &'static Tile {
+        let is_wide = self.weight.inputs.is_multiple_of(8)
+            && self.x.row.is_multiple_of(4)
+            && self.x.at.is_multiple_of(16);
+        if !is_wide {
+            return &NARROW;
+        }
+        let fills = |tile: &&Tile| tile.count(self) >= gpu.multiprocessors();
+        let [.., smallest] = &TILES;
+        TILES.iter().find(fills).unwrap_or(smallest)
     }
 
     /// y = RMSNorm(x) · Wᵀ + bias, for few rows, in one launch.
@@ -274,7 +332,8 @@ impl Conv<'_> {
         u: Rows,
         tokens: usize,
     ) -> Result<(), BackendError> {
-        const TOKENS_OF_A_THREAD: usize = 4;
+        // `CONV_TOKENS` in layers.cu.
+        const TOKENS_OF_A_THREAD: usize = 8;
         let args = ConvArgs {
             x: x.at,
             weight: self.weight.pointer(),

@@ -86,8 +86,7 @@ impl Lengths {
     }
 
     fn of_mamba(dims: &MambaDims, gpu: &Gpu, tokens: usize) -> Self {
-        let (starts, sums) =
-            blocks::mamba::plan(gpu, dims, tokens).carried(1, dims.d_inner, dims.d_state);
+        let (starts, sums) = blocks::mamba::carried(gpu, dims, tokens);
         Self {
             wide: tokens * 2 * dims.d_inner,
             conv: tokens * dims.d_inner,

@@ -15,7 +15,7 @@ pub const MOST_SLOTS: usize = 256;
 
 /// Threads of a warp, the scan's block.
 const WARP: usize = 32;
-/// Tokens that are staged at once (`TILE` in scan.cu).
+/// Tokens that are staged at once (`TILE` in scan.cu; a lean scan's tile divides it).
 const TILE: usize = 8;
 /// Fewest channels a warp makes room for, so that what it stages for its segments fits shared memory.
 const FEWEST_CHANNELS: usize = 4;
@@ -117,8 +117,9 @@ unsafe impl KernelArgs for ScanArgs {}
 /// How a scan is cut into warps and segments.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Plan {
-    /// Slots a thread holds.
+    /// Slots a thread holds, and channels.
     slots: usize,
+    held: usize,
     lanes: usize,
     warp_channels: usize,
     /// Channels that share B and C.
@@ -132,22 +133,26 @@ pub(crate) struct Plan {
 
 impl Plan {
     /// For `batch` sequences of `tokens`; `segments` is 1 for v2, and found for v3 from the size of the chip where it is 0.
+    /// A lean scan has two channels a thread.
     pub(crate) fn new(
         [batch, tokens, channels, slots]: [usize; 4],
         group_channels: usize,
         multiprocessors: usize,
         segments: usize,
+        is_lean: bool,
     ) -> Self {
-        let held = if slots <= 4 { 4 } else { 16 };
-        let lanes = slots.div_ceil(held).next_power_of_two();
+        let of_a_thread = if slots <= 4 { 4 } else { 16 };
+        let held = if is_lean { 2 } else { 1 };
+        let lanes = slots.div_ceil(of_a_thread).next_power_of_two();
         let warp_channels = group_channels
+            .div_ceil(held)
             .next_power_of_two()
             .clamp(FEWEST_CHANNELS.min(WARP / lanes), WARP / lanes);
-        let tiles = group_channels.div_ceil(warp_channels);
+        let tiles = group_channels.div_ceil(warp_channels * held);
         // Segments that share a warp are no more warps.
         let of_a_warp = WARP / (lanes * warp_channels);
         let warps = batch * (channels / group_channels) * tiles;
-        let wanted = (multiprocessors * WARPS_WANTED).div_ceil(warps) * of_a_warp;
+        let wanted = (multiprocessors * WARPS_WANTED / held).div_ceil(warps) * of_a_warp;
         let most = tokens.div_ceil(SHORTEST_SEGMENT);
         let segments = if segments == 0 {
             wanted.min(most).max(1)
@@ -157,7 +162,8 @@ impl Plan {
         // Whole tiles, so that no segment begins in the middle of one.
         let segment = tokens.div_ceil(segments).next_multiple_of(TILE);
         Self {
-            slots: held,
+            slots: of_a_thread,
+            held,
             lanes,
             warp_channels,
             group_channels,
@@ -222,26 +228,37 @@ pub(crate) fn launch_plain(
     gpu.launch(Kernel(Source::Scan, name), grid, args)
 }
 
-/// The kernels of a scan's first and last pass: lean ones where the shape is the usual one (`scan_lean` in scan.cu).
-fn segment_kernels(args: &ScanArgs, plan: &Plan, operand: Operand) -> [&'static str; 2] {
+/// Whether a scan has the usual shape, which the lean kernels take (`scan_lean` in scan.cu).
+pub(crate) fn is_lean(args: &ScanArgs, operand: Operand) -> bool {
     let is_aligned = |pointer: u64, row: i32| {
         pointer.is_multiple_of(16) && (row as usize * operand.bytes()).is_multiple_of(16)
     };
-    let is_usual = args.slots == 16
+    let is_even =
+        |pointer: u64, row: i32| row % 2 == 0 && pointer.is_multiple_of(2 * operand.bytes() as u64);
+    args.slots == 16
         && args.softplus == 1
+        && args.z != 0
+        && args.record == 0
+        && args.b_channels % 2 == 0
+        && args.c_channels % 2 == 0
         && is_aligned(args.b, args.b_token)
         && is_aligned(args.b, args.b_group)
         && is_aligned(args.c, args.c_token)
-        && is_aligned(args.c, args.c_group);
-    let is_fused = args.z != 0 && args.record == 0;
-    match (operand, plan.slots, is_usual, is_usual && is_fused) {
-        (Operand::F32, _, true, true) => ["scan_ends_f32_lean", "scan_full_f32_lean"],
-        (Operand::F32, _, true, false) => ["scan_ends_f32_lean", "scan_full_f32_16"],
-        (Operand::F32, 4, ..) => ["scan_ends_f32_4", "scan_full_f32_4"],
+        && is_aligned(args.c, args.c_group)
+        && is_even(args.u, args.u_row)
+        && is_even(args.delta, args.delta_row)
+        && is_even(args.z, args.z_row)
+        && is_even(args.y, args.y_row)
+}
+
+/// The kernels of a scan's first and last pass.
+fn segment_kernels(plan: &Plan, operand: Operand) -> [&'static str; 2] {
+    match (operand, plan.slots, plan.held) {
+        (Operand::F32, _, 2) => ["scan_ends_f32_lean", "scan_full_f32_lean"],
+        (Operand::F32, 4, _) => ["scan_ends_f32_4", "scan_full_f32_4"],
         (Operand::F32, ..) => ["scan_ends_f32_16", "scan_full_f32_16"],
-        (Operand::Bf16, _, true, true) => ["scan_ends_bf16_lean", "scan_full_bf16_lean"],
-        (Operand::Bf16, _, true, false) => ["scan_ends_bf16_lean", "scan_full_bf16_16"],
-        (Operand::Bf16, 4, ..) => ["scan_ends_bf16_4", "scan_full_bf16_4"],
+        (Operand::Bf16, _, 2) => ["scan_ends_bf16_lean", "scan_full_bf16_lean"],
+        (Operand::Bf16, 4, _) => ["scan_ends_bf16_4", "scan_full_bf16_4"],
         (Operand::Bf16, ..) => ["scan_ends_bf16_16", "scan_full_bf16_16"],
     }
 }
@@ -268,7 +285,7 @@ pub(crate) fn launch_segments(
         (args.channels * args.slots) as usize,
     );
     let bytes = operand.bytes();
-    let [ends, full] = segment_kernels(&args, plan, operand);
+    let [ends, full] = segment_kernels(plan, operand);
     if plan.segments > 1 {
         let grid = plan.grid(plan.segments - 1, batch, channels, 1, bytes);
         gpu.launch(Kernel(Source::Scan, ends), grid, &args)?;
@@ -354,21 +371,6 @@ pub(crate) fn scan_alone(
     let (c, [c_token, c_group, c_channels]) = projection(gpu, &input.c, channels)?;
     let group_channels = greatest_common_divisor(b_channels as usize, c_channels as usize);
     let segments = if kernel == ScanKernel::V3 { 0 } else { 1 };
-    let plan = Plan::new(
-        [1, tokens, channels, slots],
-        group_channels,
-        gpu.multiprocessors(),
-        segments,
-    );
-    let (starts, sums) = plan.carried(1, channels, slots);
-    let results = [tokens * channels, channels * slots, starts, sums]
-        .map(|len| Buffer::<f32>::new(gpu, Use::Activations, len));
-    // What a kernel forgets to write is then no number.
-    for result in results.iter().flatten() {
-        result.fill(0xff)?;
-    }
-    let [y, last, starts, sums] = results;
-    let (y, last, starts, sums) = (y?, last?, starts?, sums?);
     let pointer = |buffer: &Option<Buffer<f32>>| buffer.as_ref().map_or(0, Buffer::pointer);
     let row = channels as i32;
     let args = ScanArgs {
@@ -381,10 +383,6 @@ pub(crate) fn scan_alone(
         b: b.pointer(),
         c: c.pointer(),
         initial: pointer(&initial),
-        y: y.pointer(),
-        last: last.pointer(),
-        starts: starts.pointer(),
-        sums: sums.pointer(),
         u_row: row,
         delta_row: row,
         z_row: row,
@@ -400,6 +398,29 @@ pub(crate) fn scan_alone(
         slots: slots as i32,
         softplus: input.delta_softplus.into(),
         ..ScanArgs::default()
+    };
+    let plan = Plan::new(
+        [1, tokens, channels, slots],
+        group_channels,
+        gpu.multiprocessors(),
+        segments,
+        is_lean(&args, Operand::F32),
+    );
+    let (starts, sums) = plan.carried(1, channels, slots);
+    let results = [tokens * channels, channels * slots, starts, sums]
+        .map(|len| Buffer::<f32>::new(gpu, Use::Activations, len));
+    // What a kernel forgets to write is then no number.
+    for result in results.iter().flatten() {
+        result.fill(0xff)?;
+    }
+    let [y, last, starts, sums] = results;
+    let (y, last, starts, sums) = (y?, last?, starts?, sums?);
+    let args = ScanArgs {
+        y: y.pointer(),
+        last: last.pointer(),
+        starts: starts.pointer(),
+        sums: sums.pointer(),
+        ..args
     };
     match kernel {
         ScanKernel::V1 => launch_plain(gpu, &args, Operand::F32, 1)?,
@@ -449,9 +470,12 @@ mod tests {
             for slots in [1, 4, 5, 16, 17, 64, 255, 256] {
                 for group_channels in [1, 3, 4, 16, 100, 1536] {
                     let channels = 2 * group_channels;
-                    for segments in [0, 1] {
-                        let plan =
-                            Plan::new([3, tokens, channels, slots], group_channels, 132, segments);
+                    for (segments, is_lean) in [(0, false), (0, true), (1, false), (1, true)] {
+                        if is_lean && (slots != 16 || group_channels % 2 == 1) {
+                            continue;
+                        }
+                        let sizes = [3, tokens, channels, slots];
+                        let plan = Plan::new(sizes, group_channels, 132, segments, is_lean);
                         assert!(plan.slots * plan.lanes >= slots, "{plan:?}");
                         assert!(plan.lanes * plan.warp_channels <= WARP, "{plan:?}");
                         assert!(
@@ -459,7 +483,7 @@ mod tests {
                             "{plan:?}"
                         );
                         assert!(
-                            plan.tiles * plan.warp_channels >= group_channels,
+                            plan.tiles * plan.warp_channels * plan.held >= group_channels,
                             "{plan:?}"
                         );
                         assert!(plan.segments * plan.segment >= tokens, "{plan:?}");
@@ -478,7 +502,7 @@ mod tests {
     #[test]
     fn few_channels_are_cut_into_more_segments() {
         let segments = |channels: usize, tokens: usize| {
-            Plan::new([1, tokens, channels, 16], channels, 132, 0).segments
+            Plan::new([1, tokens, channels, 16], channels, 132, 0, false).segments
         };
         assert_eq!(segments(1536, 65_536), 33);
         assert!(segments(16, 65_536) > 1000);

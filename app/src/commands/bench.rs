@@ -207,6 +207,9 @@ impl Bench {
             if let Some(held) = measured.device {
                 text += &format!("\n{}\n", device_text(&measured.name, &held));
             }
+            for note in measured.backend.notes() {
+                text += &format!("{}: {note}\n", measured.name);
+            }
         }
         let peak =
             peak_bytes().map_or_else(|| "not available on this system".to_owned(), bytes_text);
@@ -226,6 +229,7 @@ impl Bench {
                 "prefill_times_naive": naive.map(|naive| prefill / naive.prefill),
                 "decode_times_naive": naive.map(|naive| decode / naive.decode),
                 "device_bytes": measured.device.map(device_object),
+                "notes": measured.backend.notes(),
             });
             (measured.name.clone(), row)
         };

@@ -52,6 +52,11 @@ pub trait Backend: Send {
     fn device_bytes(&self) -> Option<DeviceBytes> {
         None
     }
+
+    /// How it came to run as it does, a line each: what a device is, where its kernels come from. For a report.
+    fn notes(&self) -> Vec<String> {
+        Vec::new()
+    }
 }
 
 /// Bytes a backend holds in the memory of a device, all of its sessions together.

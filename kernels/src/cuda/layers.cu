@@ -50,14 +50,32 @@ __device__ __forceinline__ float conv_input(const ConvArgs &p, int channel, int 
     return l >= 0 ? p.x[(size_t)l * p.x_row + channel] : p.window[(size_t)channel * p.taps + p.taps + l];
 }
 
-// u = silu(bias + sum_j weight[j] * x[l - k + 1 + j]); a thread for four tokens of a channel.
+// Tokens of a thread.
+#define CONV_TOKENS 8
+
+// u = silu(bias + sum_j weight[j] * x[l - k + 1 + j]). Four taps, which most models have, slide through registers: an input is
+// read once.
 extern "C" __global__ void conv_silu(ConvArgs p) {
-    int channel = blockIdx.x * blockDim.x + threadIdx.x, first = blockIdx.y * 4;
+    int channel = blockIdx.x * blockDim.x + threadIdx.x, first = blockIdx.y * CONV_TOKENS;
     if (channel >= p.channels) return;
-    for (int l = first; l < min(first + 4, p.tokens); l++) {
-        float sum = p.bias ? p.bias[channel] : 0.0f;
-        for (int j = 0; j < p.taps; j++)
-            sum = fmaf(p.weight[(size_t)channel * p.taps + j], conv_input(p, channel, l - p.taps + 1 + j), sum);
+    float bias = p.bias ? p.bias[channel] : 0.0f;
+    const float *weight = p.weight + (size_t)channel * p.taps;
+    int end = min(first + CONV_TOKENS, p.tokens);
+    if (p.taps == 4) {
+        float x[CONV_TOKENS + 3];
+#pragma unroll
+        for (int j = 0; j < CONV_TOKENS + 3; j++) x[j] = first + j - 3 < end ? conv_input(p, channel, first + j - 3) : 0.0f;
+        float w0 = weight[0], w1 = weight[1], w2 = weight[2], w3 = weight[3];
+#pragma unroll
+        for (int j = 0; j < CONV_TOKENS; j++)
+            if (first + j < end)
+                p.u[(size_t)(first + j) * p.u_row + channel] =
+                    silu(fmaf(w3, x[j + 3], fmaf(w2, x[j + 2], fmaf(w1, x[j + 1], fmaf(w0, x[j], bias)))));
+        return;
+    }
+    for (int l = first; l < end; l++) {
+        float sum = bias;
+        for (int j = 0; j < p.taps; j++) sum = fmaf(weight[j], conv_input(p, channel, l - p.taps + 1 + j), sum);
         p.u[(size_t)l * p.u_row + channel] = silu(sum);
     }
 }
@@ -107,8 +125,18 @@ extern "C" __global__ void argmax(ArgmaxArgs p) {
     __shared__ int where[32];
     float most = -__int_as_float(0x7f800000);
     int at = 0;
-    for (int i = threadIdx.x; i < p.vocab; i += blockDim.x)
-        if (p.scores[i] > most) most = p.scores[i], at = i;
+    // Rising indices and a strict comparison keep the first of equals. Eight scores under way at once.
+    for (int first = threadIdx.x; first < p.vocab; first += 8 * blockDim.x) {
+        float scores[8];
+#pragma unroll
+        for (int j = 0; j < 8; j++) {
+            int i = first + j * blockDim.x;
+            scores[j] = i < p.vocab ? p.scores[i] : most;
+        }
+#pragma unroll
+        for (int j = 0; j < 8; j++)
+            if (scores[j] > most) most = scores[j], at = first + j * blockDim.x;
+    }
     auto merge = [&](float other, int index) {
         if (other > most || (other == most && index < at)) most = other, at = index;
     };

@@ -12,8 +12,7 @@
 //            is done.
 //   matmul   for many: tiles of x and W in shared memory, loaded while the tile before is multiplied, mma.sync on 16x8x16.
 //            W in bf16 needs two products (x1 W, x2 W); W in f32 is cut too, and the six products above 2^-24 are kept:
-//            x1 W1, x1 W2, x2 W1, x2 W2, x1 W3, x3 W1. Big tiles where there are enough of them for the chip, small ones
-//            elsewhere.
+//            x1 W1, x1 W2, x2 W1, x2 W2, x1 W3, x3 W1. The largest tiles of which there are enough for the chip.
 
 struct MatmulArgs {
     const float *x;       // [rows, in]
@@ -120,9 +119,10 @@ template <typename W, int AHEAD> __device__ __forceinline__ void matvec_wide(con
         };
 #pragma unroll
         for (int k = 0; k < AHEAD; k++)
-            if (k * STRIDE + lane * 8 < p.in)
+            if (k * STRIDE + lane * 8 < p.in) {
 #pragma unroll
                 for (int r = 0; r < MATVEC_ROWS; r++) add(sums[r], ahead[r][k], x[k]);
+            }
         for (int at = AHEAD * STRIDE; at + lane * 8 < p.in; at += STRIDE) {
             Eight more = load_x(at);
 #pragma unroll
@@ -241,14 +241,24 @@ template <> struct Cut<float> {
     static const int X = 3, WEIGHT = 3, DEPTH = 16;
 };
 
-// A block multiplies ROWS x OUTS by warps of (ROWS / DOWN) x (OUTS / ACROSS).
-template <typename W, int ROWS, int OUTS, int DOWN, int ACROSS>
+__device__ __forceinline__ void copy_ahead(const bf16 *to, const bf16 *from, bool is_inside) {
+    // What is not inside becomes zeros.
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"((u32)__cvta_generic_to_shared(to)), "l"(from),
+                 "r"(is_inside ? 16 : 0)
+                 : "memory");
+}
+
+// A block multiplies ROWS x OUTS by warps of (ROWS / DOWN) x (OUTS / ACROSS). WIDE: rows begin on 16 bytes and hold a multiple
+// of eight values; then no load has a condition, and none is waited for before the tile before it has been multiplied.
+template <typename W, int ROWS, int OUTS, int DOWN, int ACROSS, bool WIDE>
 __device__ __forceinline__ void matmul(const MatmulArgs &p) {
     constexpr int X = Cut<W>::X, WEIGHT = Cut<W>::WEIGHT, DEPTH = Cut<W>::DEPTH;
     constexpr int THREADS = 32 * DOWN * ACROSS, LINE = DEPTH + 8; // 16 bytes more: rows begin in different banks
-    constexpr int TALL = ROWS / DOWN / 16, BROAD = OUTS / ACROSS / 8;
+    constexpr int TALL = ROWS / DOWN / 16, BROAD = OUTS / ACROSS / 8, FOURS = DEPTH / 4;
     constexpr int X_PLANE = ROWS * LINE, W_PLANE = OUTS * LINE, BUFFER = X * X_PLANE + WEIGHT * W_PLANE;
-    constexpr int X_LOADS = ROWS * DEPTH / 4 / THREADS, W_LOADS = OUTS * DEPTH / 4 / THREADS, FOURS = DEPTH / 4;
+    constexpr bool COPIES = WIDE && WEIGHT == 1; // weights that are bf16 already go straight to shared memory
+    constexpr int X_LOADS = ROWS * FOURS / THREADS, W_LOADS = COPIES ? 1 : OUTS * FOURS / THREADS;
+    constexpr int EIGHTS = DEPTH / 8, W_COPIES = OUTS * EIGHTS / THREADS;
     extern __shared__ float4 shared[];
     bf16 *buffers = (bf16 *)shared;
 
@@ -256,45 +266,68 @@ __device__ __forceinline__ void matmul(const MatmulArgs &p) {
     int first_row = blockIdx.x / p.out_tiles * ROWS, first_out = blockIdx.x % p.out_tiles * OUTS;
     if (first_row >= rows) return;
     const W *w = (const W *)p.w;
-    bool is_wide_x = p.x_row % 4 == 0 && is_aligned(p.x, 16), is_wide_w = p.in % 4 == 0 && is_aligned(w, 16);
+    const float4 ZERO = {0.0f, 0.0f, 0.0f, 0.0f};
 
     float4 next_x[X_LOADS], next_w[W_LOADS];
-    auto load = [&](int depth) {
+    auto load = [&](int depth, bf16 *buffer) {
 #pragma unroll
         for (int i = 0; i < X_LOADS; i++) {
             int at = i * THREADS + threadIdx.x, row = first_row + at / FOURS, k = depth + at % FOURS * 4;
-            next_x[i] = row < rows ? load_four(p.x + (size_t)row * p.x_row, k, p.in, is_wide_x)
-                                   : float4{0.0f, 0.0f, 0.0f, 0.0f};
+            // Rows beyond the last are read again, and never written.
+            if (WIDE)
+                next_x[i] = *(const float4 *)(p.x + (size_t)min(row, rows - 1) * p.x_row + min(k, p.in - 4));
+            else
+                next_x[i] = row < rows ? load_four(p.x + (size_t)row * p.x_row, k, p.in, false) : ZERO;
         }
+        if constexpr (COPIES) {
 #pragma unroll
-        for (int i = 0; i < W_LOADS; i++) {
-            int at = i * THREADS + threadIdx.x, out = first_out + at / FOURS, k = depth + at % FOURS * 4;
-            next_w[i] = out < p.out ? load_four(w + (size_t)out * p.in, k, p.in, is_wide_w)
-                                    : float4{0.0f, 0.0f, 0.0f, 0.0f};
+            for (int i = 0; i < W_COPIES; i++) {
+                int at = i * THREADS + threadIdx.x, line = at / EIGHTS, k = at % EIGHTS * 8;
+                bool is_inside = depth + k < p.in;
+                copy_ahead(buffer + X * X_PLANE + line * LINE + k,
+                           (const bf16 *)w + (size_t)min(first_out + line, p.out - 1) * p.in + (is_inside ? depth + k : 0),
+                           is_inside);
+            }
+            asm volatile("cp.async.commit_group;" ::: "memory");
+        } else {
+#pragma unroll
+            for (int i = 0; i < W_LOADS; i++) {
+                int at = i * THREADS + threadIdx.x, out = first_out + at / FOURS, k = depth + at % FOURS * 4;
+                if constexpr (WIDE)
+                    next_w[i] = *(const float4 *)((const float *)w + (size_t)min(out, p.out - 1) * p.in + min(k, p.in - 4));
+                else
+                    next_w[i] = out < p.out ? load_four(w + (size_t)out * p.in, k, p.in, false) : ZERO;
+            }
         }
     };
-    auto store = [&](bf16 *buffer) {
+    auto store = [&](int depth, bf16 *buffer) {
 #pragma unroll
         for (int i = 0; i < X_LOADS; i++) {
             int at = i * THREADS + threadIdx.x;
+            if (WIDE && depth + at % FOURS * 4 >= p.in) next_x[i] = ZERO;
             store_parts<X>(buffer + at / FOURS * LINE + at % FOURS * 4, X_PLANE, next_x[i]);
         }
+        if constexpr (COPIES) {
+            asm volatile("cp.async.wait_group 0;" ::: "memory");
+        } else {
 #pragma unroll
-        for (int i = 0; i < W_LOADS; i++) {
-            int at = i * THREADS + threadIdx.x;
-            store_parts<WEIGHT>(buffer + X * X_PLANE + at / FOURS * LINE + at % FOURS * 4, W_PLANE, next_w[i]);
+            for (int i = 0; i < W_LOADS; i++) {
+                int at = i * THREADS + threadIdx.x;
+                if (WIDE && depth + at % FOURS * 4 >= p.in) next_w[i] = ZERO;
+                store_parts<WEIGHT>(buffer + X * X_PLANE + at / FOURS * LINE + at % FOURS * 4, W_PLANE, next_w[i]);
+            }
         }
     };
 
     int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
     int warp_row = warp / ACROSS * (ROWS / DOWN), warp_out = warp % ACROSS * (OUTS / ACROSS);
     float sums[TALL][BROAD][4] = {};
-    load(0);
-    store(buffers);
+    load(0, buffers);
+    store(0, buffers);
     __syncthreads();
     for (int depth = 0, turn = 0; depth < p.in; depth += DEPTH, turn ^= 1) {
         bool has_next = depth + DEPTH < p.in;
-        if (has_next) load(depth + DEPTH);
+        if (has_next) load(depth + DEPTH, buffers + (turn ^ 1) * BUFFER);
         const bf16 *x_tile = buffers + turn * BUFFER, *w_tile = x_tile + X * X_PLANE;
 #pragma unroll
         for (int k = 0; k < DEPTH; k += 16) {
@@ -332,14 +365,15 @@ __device__ __forceinline__ void matmul(const MatmulArgs &p) {
                                 multiply(sums[l][o], x[part], w[o % 2 * 2], w[o % 2 * 2 + 1]);
                         }
                     }
-                if constexpr (IS_APART)
+                if constexpr (IS_APART) {
 #pragma unroll
                     for (int o = 0; o < BROAD; o++)
 #pragma unroll
                         for (int q = 0; q < 4; q++) sums[l][o][q] += step[o][q];
+                }
             }
         }
-        if (has_next) store(buffers + (turn ^ 1) * BUFFER);
+        if (has_next) store(depth + DEPTH, buffers + (turn ^ 1) * BUFFER);
         __syncthreads();
     }
 
@@ -358,7 +392,18 @@ __device__ __forceinline__ void matmul(const MatmulArgs &p) {
             }
 }
 
-extern "C" __global__ void __launch_bounds__(256) matmul_big_bf16(MatmulArgs p) { matmul<bf16, 128, 128, 2, 4>(p); }
-extern "C" __global__ void __launch_bounds__(128) matmul_small_bf16(MatmulArgs p) { matmul<bf16, 64, 64, 2, 2>(p); }
-extern "C" __global__ void __launch_bounds__(256) matmul_big_f32(MatmulArgs p) { matmul<float, 128, 128, 2, 4>(p); }
-extern "C" __global__ void __launch_bounds__(128) matmul_small_f32(MatmulArgs p) { matmul<float, 64, 64, 2, 2>(p); }
+#define MATMUL_KERNELS(NAME, W)                                                                                        \
+    extern "C" __global__ void __launch_bounds__(256, 2) matmul_big_##NAME(MatmulArgs p) {                             \
+        matmul<W, 128, 128, 2, 4, true>(p);                                                                            \
+    }                                                                                                                  \
+    extern "C" __global__ void __launch_bounds__(128, 3) matmul_middle_##NAME(MatmulArgs p) {                          \
+        matmul<W, 128, 64, 2, 2, true>(p);                                                                             \
+    }                                                                                                                  \
+    extern "C" __global__ void __launch_bounds__(128) matmul_small_##NAME(MatmulArgs p) {                              \
+        matmul<W, 32, 64, 2, 2, true>(p);                                                                              \
+    }                                                                                                                  \
+    extern "C" __global__ void __launch_bounds__(128) matmul_narrow_##NAME(MatmulArgs p) {                             \
+        matmul<W, 32, 64, 2, 2, false>(p);                                                                             \
+    }
+MATMUL_KERNELS(bf16, bf16)
+MATMUL_KERNELS(f32, float)

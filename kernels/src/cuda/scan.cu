@@ -16,6 +16,8 @@
 //       runs every segment from its true beginning. Costs the exponentials of all segments but the last twice; gives work
 //       to the whole chip when there are few channels.
 //
+// Of v2 and v3 there is a lean form for the shape most models have, two channels a thread (scan_lean).
+//
 // Threads of a warp: `lanes` of them share a channel (slots beyond 16 need more than one), `warp_channels` channels stand
 // beside each other, and where a group has fewer channels the rest of the warp takes further segments.
 
@@ -119,20 +121,21 @@ struct Place {
     bool is_live;
 };
 
-__device__ __forceinline__ Place find_place(const ScanArgs &p, int segments) {
+// HELD: channels of a thread, which stand beside each other.
+template <int HELD> __device__ __forceinline__ Place find_place(const ScanArgs &p, int segments) {
     Place at;
     int lane = threadIdx.x;
     at.part = lane % p.lanes;
     int column = lane / p.lanes % p.warp_channels;
     at.sub = lane / (p.lanes * p.warp_channels);
     at.subs = 32 / (p.lanes * p.warp_channels);
-    int tile = blockIdx.x % p.tiles * p.warp_channels + column;
+    int tile = (blockIdx.x % p.tiles * p.warp_channels + column) * HELD;
     at.group_start = blockIdx.x / p.tiles * p.group_channels;
     at.segment = blockIdx.y * at.subs + at.sub;
     at.batch = blockIdx.z;
     at.is_live = tile < p.group_channels && at.segment < segments;
     // A thread without work reads what another does, and writes nothing.
-    at.channel = at.group_start + min(tile, p.group_channels - 1);
+    at.channel = at.group_start + min(tile, p.group_channels - HELD);
     at.begin = min(at.segment * p.segment, p.tokens - 1);
     at.end = min(at.begin + p.segment, p.tokens);
     return at;
@@ -164,7 +167,7 @@ __device__ __forceinline__ void stage(const ScanArgs &p, const Place &at, const 
 template <typename T, int NT, bool ENDS> __device__ __forceinline__ void scan_segment(const ScanArgs &p) {
     extern __shared__ float4 shared[];
     const int SHARE = ENDS ? FMA_SHARE_ENDS : FMA_SHARE_FULL;
-    Place at = find_place(p, ENDS ? p.segments - 1 : p.segments);
+    Place at = find_place<1>(p, ENDS ? p.segments - 1 : p.segments);
     int d = at.channel, width = NT * p.lanes, row_room = ENDS ? width : 2 * width, sub_room = TILE * row_room;
     T *buffers = (T *)shared;
     int buffer_room = at.subs * sub_room;
@@ -279,42 +282,52 @@ template <typename T> __device__ __forceinline__ T *row_at(T *base, int l, int b
     asm("mad.wide.s32 %0, %1, %2, %3;" : "=l"(at) : "r"(l), "r"(bytes), "l"(base));
     return at;
 }
-__device__ __forceinline__ float load_global(const float *from) {
-    float x;
-    asm("ld.global.nc.f32 %0, [%1];" : "=f"(x) : "l"(from));
-    return x;
-}
-__device__ __forceinline__ bf16 load_global(const bf16 *from) {
-    bf16 x;
-    asm("ld.global.nc.b16 %0, [%1];" : "=h"(x.bits) : "l"(from));
-    return x;
-}
 
-// Without a branch, which would keep the compiler from interleaving tokens.
+// Two neighbours in memory.
+template <typename T> struct Pair;
+template <> struct Pair<float> {
+    float2 v;
+    __device__ __forceinline__ void load(const float *from) {
+        asm("ld.global.nc.v2.f32 {%0, %1}, [%2];" : "=f"(v.x), "=f"(v.y) : "l"(from));
+    }
+    __device__ __forceinline__ float get(int i) const { return i ? v.y : v.x; }
+    // Without a branch, which would keep the compiler from interleaving tokens.
+    static __device__ __forceinline__ void store_if(bool is_wanted, float *to, float x, float y) {
+        asm volatile("{ .reg .pred p; setp.ne.s32 p, %3, 0; @p st.global.v2.f32 [%0], {%1, %2}; }" ::"l"(to), "f"(x),
+                     "f"(y), "r"((int)is_wanted)
+                     : "memory");
+    }
+};
+template <> struct Pair<bf16> {
+    u32 v;
+    __device__ __forceinline__ void load(const bf16 *from) { asm("ld.global.nc.b32 %0, [%1];" : "=r"(v) : "l"(from)); }
+    __device__ __forceinline__ float get(int i) const { return __uint_as_float(i ? v & 0xffff0000u : v << 16); }
+    static __device__ __forceinline__ void store_if(bool is_wanted, bf16 *to, float x, float y) {
+        asm volatile("{ .reg .pred p; setp.ne.s32 p, %2, 0; @p st.global.b32 [%0], %1; }" ::"l"(to),
+                     "r"(pack_bf16(x, y)), "r"((int)is_wanted)
+                     : "memory");
+    }
+};
+
+// a or b, without a branch.
 __device__ __forceinline__ float select(bool is_first, float a, float b) {
     float c;
     asm("{ .reg .pred p; setp.ne.s32 p, %3, 0; selp.f32 %0, %1, %2, p; }" : "=f"(c) : "f"(a), "f"(b), "r"((int)is_first));
     return c;
 }
-__device__ __forceinline__ void store_if(bool is_wanted, float *to, float x) {
-    asm volatile("{ .reg .pred p; setp.ne.s32 p, %2, 0; @p st.global.f32 [%0], %1; }" ::"l"(to), "f"(x),
-                 "r"((int)is_wanted)
-                 : "memory");
-}
-__device__ __forceinline__ void store_if(bool is_wanted, bf16 *to, bf16 x) {
-    asm volatile("{ .reg .pred p; setp.ne.s32 p, %2, 0; @p st.global.b16 [%0], %1; }" ::"l"(to), "h"(x.bits),
-                 "r"((int)is_wanted)
-                 : "memory");
-}
 
-// The same for the shape most models have: 16 slots, a softplus, rows of B and C that begin on 16 bytes, and for the whole
-// scan a gate and nothing recorded. Without a branch between tokens the compiler interleaves them, and without the general
-// case's bookkeeping two thirds of the instructions are those of the formula.
+// Tokens that are staged at once, and channels of a thread: what it reads of B and C, and its addresses, serve both.
+#define LEAN_TILE 4
+#define HELD 2
+
+// The same for the shape most models have: 16 slots, a softplus, an even number of channels, rows that begin on 16 bytes for B
+// and C and on even values for the others, and for the whole scan a gate and nothing recorded. Without a branch between tokens
+// the compiler interleaves them, and without the general case's bookkeeping most instructions are those of the formula.
 template <typename T, bool ENDS> __device__ __forceinline__ void scan_lean(const ScanArgs &p) {
     extern __shared__ float4 shared[];
-    constexpr int N = 16, ROW = ENDS ? N : 2 * N, PIECES = N * (int)sizeof(T) / 16, SUB = TILE * ROW;
+    constexpr int N = 16, ROW = ENDS ? N : 2 * N, PIECES = N * (int)sizeof(T) / 16, SUB = LEAN_TILE * ROW;
     constexpr int SHARE = ENDS ? FMA_SHARE_ENDS : FMA_SHARE_FULL;
-    Place at = find_place(p, ENDS ? p.segments - 1 : p.segments);
+    Place at = find_place<HELD>(p, ENDS ? p.segments - 1 : p.segments);
     int d = at.channel, last = at.end - 1;
     size_t rows = (size_t)at.batch * p.tokens;
     const T *b = (const T *)p.b + rows * p.b_token + (size_t)(at.group_start / p.b_channels) * p.b_group;
@@ -323,23 +336,25 @@ template <typename T, bool ENDS> __device__ __forceinline__ void scan_lean(const
     const T *z = (const T *)p.z + rows * p.z_row + d;
     T *y = (T *)p.y + rows * p.y_row + d;
 
-    float a[N], h[N];
+    float a[HELD][N], h[HELD][N], bias[HELD], skip[HELD], sum[HELD] = {};
     size_t state = ((size_t)at.batch * p.channels + d) * N;
     size_t start = (((size_t)at.batch * p.segments + min(at.segment, p.segments - 1)) * p.channels + d) * N;
     const float *from = p.segments > 1 ? p.starts + start : p.initial ? p.initial + state : nullptr;
 #pragma unroll
-    for (int n = 0; n < N; n++) {
-        a[n] = p.a[(size_t)d * N + n] * LOG2E;
-        h[n] = !ENDS && from ? from[n] : 0.0f;
+    for (int i = 0; i < HELD; i++) {
+        load_row<N>(p.a + (size_t)(d + i) * N, a[i]);
+        bias[i] = p.bias ? p.bias[d + i] : 0.0f, skip[i] = p.skip && !ENDS ? p.skip[d + i] : 0.0f;
+#pragma unroll
+        for (int n = 0; n < N; n++) a[i][n] *= LOG2E, h[i][n] = 0.0f;
+        if (!ENDS && from) load_row<N>(from + i * N, h[i]);
     }
-    float bias = p.bias ? p.bias[d] : 0.0f, skip = p.skip && !ENDS ? p.skip[d] : 0.0f, sum = 0.0f;
 
     // Every lane copies 16 bytes of a row of B, and of C, for one or more of the warp's segments.
-    constexpr int LANES = TILE * PIECES; // for a segment
+    constexpr int LANES = LEAN_TILE * PIECES; // for a segment
     int token = threadIdx.x % LANES / PIECES, piece = threadIdx.x % PIECES * (16 / (int)sizeof(T));
     b += piece, c += piece;
     int buffer_bytes = at.subs * SUB * (int)sizeof(T);
-    u32 tile = (u32)__cvta_generic_to_shared(shared), target = tile + (token * ROW + piece) * (int)sizeof(T);
+    u32 target = (u32)__cvta_generic_to_shared(shared) + (token * ROW + piece) * (int)sizeof(T);
     int u_row = p.u_row * (int)sizeof(T), delta_row = p.delta_row * (int)sizeof(T), z_row = p.z_row * (int)sizeof(T);
     int y_row = p.y_row * (int)sizeof(T), b_row = p.b_token * (int)sizeof(T), c_row = p.c_token * (int)sizeof(T);
     // Hidden from the optimiser, which would take the addresses apart again for every token.
@@ -356,69 +371,81 @@ template <typename T, bool ENDS> __device__ __forceinline__ void scan_lean(const
         }
         asm volatile("cp.async.commit_group;" ::: "memory");
     };
-    T next_u[TILE], next_delta[TILE], next_z[TILE];
+    Pair<T> next_u[LEAN_TILE], next_delta[LEAN_TILE], next_z[LEAN_TILE];
     auto load = [&](int first) {
         int base = min(first, last);
         const T *u_at = row_at(u, base, u_row), *delta_at = row_at(delta, base, delta_row);
         const T *z_at = row_at(z, base, z_row);
 #pragma unroll
-        for (int j = 0; j < TILE; j++) {
+        for (int j = 0; j < LEAN_TILE; j++) {
             int more = min(j, last - base);
-            next_u[j] = load_global(row_at(u_at, more, u_row));
-            next_delta[j] = load_global(row_at(delta_at, more, delta_row));
-            if (!ENDS) next_z[j] = load_global(row_at(z_at, more, z_row));
+            next_u[j].load(row_at(u_at, more, u_row));
+            next_delta[j].load(row_at(delta_at, more, delta_row));
+            if (!ENDS) next_z[j].load(row_at(z_at, more, z_row));
         }
     };
     load(at.begin);
     stage(0, 0);
     int longest = min(p.segment, p.tokens);
-    for (int first = 0, turn = 0; first < longest; first += TILE, turn ^= 1) {
-        float step[TILE], x[TILE], gate[TILE];
+    for (int first = 0, turn = 0; first < longest; first += LEAN_TILE, turn ^= 1) {
+        float step[LEAN_TILE][HELD], x[LEAN_TILE][HELD], gate[LEAN_TILE][HELD];
         int l = at.begin + first;
 #pragma unroll
-        for (int j = 0; j < TILE; j++) {
-            x[j] = to_float(next_u[j]);
-            step[j] = to_float(next_delta[j]) + bias;
-            if (!ENDS) gate[j] = to_float(next_z[j]);
-        }
+        for (int j = 0; j < LEAN_TILE; j++)
+#pragma unroll
+            for (int i = 0; i < HELD; i++) {
+                x[j][i] = next_u[j].get(i);
+                step[j][i] = next_delta[j].get(i) + bias[i];
+                if (!ENDS) gate[j][i] = next_z[j].get(i);
+            }
         asm volatile("cp.async.wait_group 0;" ::: "memory");
         __syncwarp();
-        load(l + TILE);
-        stage(first + TILE, (turn ^ 1) * buffer_bytes);
+        load(l + LEAN_TILE);
+        stage(first + LEAN_TILE, (turn ^ 1) * buffer_bytes);
 #pragma unroll
-        for (int j = 0; j < TILE; j++) {
-            // A token behind the segment's end leaves the state as it is.
-            step[j] = select(l + j <= last, softplus(step[j]), 0.0f);
-            if (ENDS) sum += step[j];
-            if (!ENDS) gate[j] = silu(gate[j]);
-        }
+        for (int j = 0; j < LEAN_TILE; j++)
+#pragma unroll
+            for (int i = 0; i < HELD; i++) {
+                // A token behind the segment's end leaves the state as it is.
+                step[j][i] = select(l + j <= last, softplus(step[j][i]), 0.0f);
+                if (ENDS) sum[i] += step[j][i];
+                if (!ENDS) gate[j][i] = silu(gate[j][i]);
+            }
         const T *row = (const T *)((char *)shared + turn * buffer_bytes) + at.sub * SUB;
         T *y_at = row_at(y, l, y_row);
 #pragma unroll
-        for (int j = 0; j < TILE; j++) {
-            float write[N], read[N], parts[2] = {skip * x[j], 0.0f}, written = step[j] * x[j];
+        for (int j = 0; j < LEAN_TILE; j++) {
+            float write[N], read[N], out[HELD];
             load_row<N>(row + j * ROW, write);
             if (!ENDS) load_row<N>(row + j * ROW + N, read);
 #pragma unroll
-            for (int n = 0; n < N; n++) {
-                float exponent = step[j] * a[n];
-                float decay = n < SHARE ? exp2_fma(exponent) : exp2_unit(exponent);
-                h[n] = fmaf(decay, h[n], written * write[n]);
-                if (!ENDS) parts[n % 2] = fmaf(read[n], h[n], parts[n % 2]);
+            for (int i = 0; i < HELD; i++) {
+                float parts[2] = {skip[i] * x[j][i], 0.0f}, written = step[j][i] * x[j][i];
+#pragma unroll
+                for (int n = 0; n < N; n++) {
+                    float exponent = step[j][i] * a[i][n];
+                    float decay = n < SHARE ? exp2_fma(exponent) : exp2_unit(exponent);
+                    h[i][n] = fmaf(decay, h[i][n], written * write[n]);
+                    if (!ENDS) parts[n % 2] = fmaf(read[n], h[i][n], parts[n % 2]);
+                }
+                if (!ENDS) out[i] = (parts[0] + parts[1]) * gate[j][i];
             }
-            if (!ENDS)
-                store_if(at.is_live && l + j <= last, row_at(y_at, j, y_row),
-                         from_float<T>((parts[0] + parts[1]) * gate[j]));
+            if (!ENDS) Pair<T>::store_if(at.is_live && l + j <= last, row_at(y_at, j, y_row), out[0], out[1]);
         }
     }
     asm volatile("cp.async.wait_group 0;" ::: "memory");
     if (!at.is_live || (!ENDS && at.segment != p.segments - 1)) return;
     // What a segment leaves goes to the place of the state before the next one.
     float *to = ENDS ? p.starts + start + (size_t)p.channels * N : p.last ? p.last + state : nullptr;
-    if (ENDS) p.sums[((size_t)at.batch * p.segments + at.segment) * p.channels + d] = sum;
+    float *sums = p.sums + ((size_t)at.batch * p.segments + at.segment) * p.channels + d;
 #pragma unroll
-    for (int n = 0; n < N; n++)
-        if (to) to[n] = h[n];
+    for (int i = 0; i < HELD; i++) {
+        if (ENDS) sums[i] = sum[i];
+#pragma unroll
+        for (int n = 0; n < N / 4; n++)
+            if (to)
+                ((float4 *)(to + i * N))[n] = {h[i][4 * n], h[i][4 * n + 1], h[i][4 * n + 2], h[i][4 * n + 3]};
+    }
 }
 
 // Threads the states through the segments: starts[0] = initial, starts[s] = exp(A * sums[s-1]) * starts[s-1] + what segment
