@@ -10,7 +10,7 @@ use mambascope_core::scan::{ScanOperands, ScanShape};
 use crate::buffer::Buffer;
 use crate::gpu::{Gpu, Use, refusal};
 use crate::scan::{
-    MOST_SLOTS, Operand, Plan, ScanArgs, ScanKernel, is_lean, launch_plain, launch_segments,
+    MOST_SLOTS, Operand, Plan, ScanArgs, ScanKernel, launch_plain, launch_segments, lean,
     too_many_slots,
 };
 
@@ -114,10 +114,10 @@ impl ScanBench {
             softplus: 1,
             ..ScanArgs::default()
         };
-        let is_lean = is_lean(&args, operand);
+        let lean = lean(&args, operand);
         let plan = |segments| {
             let sizes = [batch, tokens, d, n];
-            Plan::new(sizes, d / groups, gpu.multiprocessors(), segments, is_lean)
+            Plan::new(sizes, d / groups, gpu.multiprocessors(), segments, lean)
         };
         let plans = [plan(1), plan(segments)];
         let (starts, sums) = plans[1].carried(batch, d, n);

@@ -274,7 +274,10 @@ impl Gpu {
             sharedMemBytes: grid.shared as u32,
             hStream: self.stream.cu_stream(),
             attrs: &raw mut overlap,
-            numAttrs: (grid.overlaps && function.knows_to_wait).into(),
+            numAttrs: (grid.overlaps
+                && function.knows_to_wait
+                && std::env::var_os("NO_OVERLAP").is_none())
+            .into(),
         };
         #[expect(unsafe_code, reason = "launching a kernel is a call of C")]
         // SAFETY: the arguments are the structure the kernel takes (`KernelArgs`), copied during the call; their pointers are

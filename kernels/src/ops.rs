@@ -37,6 +37,9 @@ pub(crate) fn address(buffer: Option<&Buffer<f32>>) -> u64 {
     buffer.map_or(0, Buffer::pointer)
 }
 
+/// Values of `in` that are worth a block of their own.
+const DEEP: usize = 256;
+
 /// Up to so many rows a product is cheaper a row at a time.
 const FEW_ROWS: usize = 4;
 
@@ -59,11 +62,12 @@ struct MatmulArgs {
     has_norm: i32,
     out_tiles: i32,
     eps: f32,
-    spare: i32,
+    split_depth: i32,
+    partial: u64,
 }
 
 #[expect(unsafe_code, reason = "laid out as in matmul.cu")]
-// SAFETY: the same fields in the same order: 6 pointers, 8 ints, a float, an int.
+// SAFETY: the same fields in the same order: 6 pointers, 8 ints, a float, an int, a pointer.
 unsafe impl KernelArgs for MatmulArgs {}
 
 /// A product of rows with a weight.
@@ -81,6 +85,8 @@ pub(crate) struct Product<'a> {
     pub row_count: Option<u64>,
     /// Whether it may begin before the launch before it is done (of few rows; see [`Grid::overlaps`]).
     pub overlaps: bool,
+    /// Room for the parts of a product that several blocks share.
+    pub partial: Option<&'a Buffer<f32>>,
 }
 
 /// What a block of a product makes, and the kernels that do.
@@ -97,7 +103,7 @@ const TILES: [Tile; 3] = [
     Tile {
         rows: 128,
         outs: 128,
-        threads: 256,
+        threads: 128,
         bf16: "matmul_big_bf16",
         f32: "matmul_big_f32",
     },
@@ -150,7 +156,8 @@ impl Product<'_> {
             has_norm: 0,
             out_tiles: 1,
             eps: 0.0,
-            spare: 0,
+            split_depth: self.weight.inputs as i32,
+            partial: 0,
         }
     }
 
@@ -165,17 +172,36 @@ impl Product<'_> {
         } else {
             (3, 3, 16, tile.f32)
         };
-        let mut grid = Grid::line(tile.count(self), tile.threads);
+        let (count, inputs) = (tile.count(self), self.weight.inputs);
+        let split_depth = match self.partial {
+            Some(partial) if count < gpu.multiprocessors() => {
+                let wanted = gpu.multiprocessors().div_ceil(count);
+                let room = partial.len() / (self.rows * self.weight.out);
+                let splits = wanted.min(room).min(inputs / DEEP).max(1);
+                inputs.div_ceil(splits).next_multiple_of(depth)
+            }
+            _ => inputs,
+        };
+        let splits = inputs.div_ceil(split_depth);
+        let mut grid = Grid::line(count, tile.threads);
+        grid.blocks[1] = splits;
         // Two buffers of the parts of x and W, each line 8 values longer than it needs (`Cut` and `LINE` in matmul.cu).
         grid.shared = 2 * (parts_x * tile.rows + parts_w * tile.outs) * (depth + 8) * 2;
         let args = MatmulArgs {
             out_tiles: self.weight.out.div_ceil(tile.outs) as i32,
+            split_depth: split_depth as i32,
+            partial: if splits > 1 { address(self.partial) } else { 0 },
             ..self.args()
         };
-        gpu.launch(Kernel(Source::Matmul, name), grid, &args)
+        gpu.launch(Kernel(Source::Matmul, name), grid, &args)?;
+        if splits == 1 {
+            return Ok(());
+        }
+        let grid = Grid::line((self.rows * self.weight.out).div_ceil(256), 256);
+        gpu.launch(Kernel(Source::Matmul, "matmul_sum"), grid, &args)
     }
 
-    /// The largest tile of which there are enough for the chip.
+    /// The largest tile of which there are enough for the chip, with a part of `in` each where they are too few otherwise.
     fn tile(&self, gpu: &Gpu) -> &'static Tile {
         let is_wide = self.weight.inputs.is_multiple_of(8)
             && self.x.row.is_multiple_of(4)
@@ -183,9 +209,16 @@ impl Product<'_> {
         if !is_wide {
             return &NARROW;
         }
-        let fills = |tile: &&Tile| tile.count(self) >= gpu.multiprocessors();
+        let parts = match self.partial {
+            Some(_) => (self.weight.inputs / DEEP).max(1),
+            None => 1,
+        };
+        let fills = |parts: usize| {
+            let blocks = |tile: &&Tile| tile.count(self) * parts >= gpu.multiprocessors();
+            TILES.iter().find(blocks)
+        };
         let [.., smallest] = &TILES;
-        TILES.iter().find(fills).unwrap_or(smallest)
+        fills(1).or_else(|| fills(parts)).unwrap_or(smallest)
     }
 
     /// y = RMSNorm(x) · Wᵀ + bias, for few rows, in one launch.
@@ -470,7 +503,7 @@ mod tests {
 
     #[test]
     fn the_arguments_have_no_holes() {
-        assert_eq!(size_of::<MatmulArgs>(), 6 * 8 + 10 * 4);
+        assert_eq!(size_of::<MatmulArgs>(), 7 * 8 + 10 * 4);
         assert_eq!(size_of::<ConvArgs>(), 5 * 8 + 6 * 4);
         assert_eq!(size_of::<PairArgs>(), 2 * 8 + 4 * 4);
         assert_eq!(size_of::<NormArgs>(), 3 * 8 + 4 * 4);

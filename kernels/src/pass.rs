@@ -13,6 +13,9 @@ use crate::gpu::{Gpu, Use};
 use crate::ops::{Norm, Pairwise, Product, Rows, rms_norm};
 use crate::weights::Linear;
 
+/// Values of [`Scratch::partial`]: 16 MiB, enough for four parts of a thousand tokens and outputs.
+const PARTIAL: usize = 4 << 20;
+
 /// Buffers of a chunk of up to `tokens` tokens, shared by all blocks.
 pub(crate) struct Scratch {
     pub tokens: usize,
@@ -38,6 +41,8 @@ pub(crate) struct Scratch {
     pub sums: Buffer<f32>,
     /// Products C·B of Mamba-2's chunks, or what the parts of an attention's keys give.
     pub parts: Buffer<f32>,
+    /// Parts of products that several blocks share.
+    pub partial: Buffer<f32>,
     /// The tokens of an expert, `[l, e]`, and what comes of them.
     pub gathered: Buffer<f32>,
     pub mixed: Buffer<f32>,
@@ -173,6 +178,7 @@ impl Scratch {
             starts: floats(lens.starts)?,
             sums: floats(lens.sums)?,
             parts: floats(lens.parts)?,
+            partial: floats(PARTIAL)?,
             gathered: floats(lens.gathered)?,
             mixed: floats(lens.gathered)?,
             lists: Buffer::new(gpu, Use::Activations, lens.lists)?,
@@ -180,7 +186,7 @@ impl Scratch {
         })
     }
 
-    fn floats(&self) -> [&Buffer<f32>; 12] {
+    fn floats(&self) -> [&Buffer<f32>; 13] {
         [
             &self.norm,
             &self.out,
@@ -192,6 +198,7 @@ impl Scratch {
             &self.starts,
             &self.sums,
             &self.parts,
+            &self.partial,
             &self.gathered,
             &self.mixed,
         ]
@@ -309,7 +316,7 @@ impl Pass<'_> {
     }
 
     /// y = W · x + b.
-    pub(crate) fn product<'b>(&self, x: Rows, linear: &'b Linear, y: Rows) -> Product<'b> {
+    pub(crate) fn product<'b>(&'b self, x: Rows, linear: &'b Linear, y: Rows) -> Product<'b> {
         Product {
             x,
             rows: self.tokens,
@@ -319,6 +326,7 @@ impl Pass<'_> {
             adds: false,
             row_count: None,
             overlaps: self.may_fuse(),
+            partial: Some(&self.scratch.partial),
         }
     }
 

@@ -15,8 +15,11 @@ pub const MOST_SLOTS: usize = 256;
 
 /// Threads of a warp, the scan's block.
 const WARP: usize = 32;
-/// Tokens that are staged at once (`TILE` in scan.cu; a lean scan's tile divides it).
+/// Tokens that are staged at once (`TILE` in scan.cu).
 const TILE: usize = 8;
+/// The same of a lean scan, which stages two tiles ahead (`LEAN_TILE` and `LEAN_AHEAD` in scan.cu), and its channels a thread.
+const LEAN_TILE: usize = 4;
+pub(crate) const LEAN_HELD: usize = 2;
 /// Fewest channels a warp makes room for, so that what it stages for its segments fits shared memory.
 const FEWEST_CHANNELS: usize = 4;
 /// Warps each multiprocessor should have: three for each of its four schedulers.
@@ -120,6 +123,7 @@ pub(crate) struct Plan {
     /// Slots a thread holds, and channels.
     slots: usize,
     held: usize,
+    is_lean: bool,
     lanes: usize,
     warp_channels: usize,
     /// Channels that share B and C.
@@ -133,16 +137,16 @@ pub(crate) struct Plan {
 
 impl Plan {
     /// For `batch` sequences of `tokens`; `segments` is 1 for v2, and found for v3 from the size of the chip where it is 0.
-    /// A lean scan has two channels a thread.
+    /// `lean`: the channels of a thread, where the lean kernels take it.
     pub(crate) fn new(
         [batch, tokens, channels, slots]: [usize; 4],
         group_channels: usize,
         multiprocessors: usize,
         segments: usize,
-        is_lean: bool,
+        lean: Option<usize>,
     ) -> Self {
         let of_a_thread = if slots <= 4 { 4 } else { 16 };
-        let held = if is_lean { 2 } else { 1 };
+        let held = lean.unwrap_or(1);
         let lanes = slots.div_ceil(of_a_thread).next_power_of_two();
         let warp_channels = group_channels
             .div_ceil(held)
@@ -164,6 +168,7 @@ impl Plan {
         Self {
             slots: of_a_thread,
             held,
+            is_lean: lean.is_some(),
             lanes,
             warp_channels,
             group_channels,
@@ -193,6 +198,13 @@ impl Plan {
         bytes: usize,
     ) -> Grid {
         let of_a_warp = WARP / (self.lanes * self.warp_channels);
+        // Buffers of a tile: `rows` rows (B, and C) for each of the warp's segments, and in a lean scan its other operands.
+        let shared = if self.is_lean {
+            let operands = (rows + 1) * WARP * self.held;
+            3 * LEAN_TILE * (of_a_warp * rows * self.slots + operands) * bytes
+        } else {
+            2 * of_a_warp * TILE * rows * self.slots * self.lanes * bytes
+        };
         Grid {
             blocks: [
                 channels / self.group_channels * self.tiles,
@@ -200,8 +212,7 @@ impl Plan {
                 batch,
             ],
             threads: [WARP, 1, 1],
-            // Two buffers of a tile of `rows` rows (B, and C) for each of the warp's segments.
-            shared: 2 * of_a_warp * TILE * rows * self.slots * self.lanes * bytes,
+            shared,
             overlaps: false,
         }
     }
@@ -228,14 +239,14 @@ pub(crate) fn launch_plain(
     gpu.launch(Kernel(Source::Scan, name), grid, args)
 }
 
-/// Whether a scan has the usual shape, which the lean kernels take (`scan_lean` in scan.cu).
-pub(crate) fn is_lean(args: &ScanArgs, operand: Operand) -> bool {
+/// Channels of a thread where a scan has the usual shape, which the lean kernels take (`scan_lean` in scan.cu).
+pub(crate) fn lean(args: &ScanArgs, operand: Operand) -> Option<usize> {
     let is_aligned = |pointer: u64, row: i32| {
         pointer.is_multiple_of(16) && (row as usize * operand.bytes()).is_multiple_of(16)
     };
     let is_even =
         |pointer: u64, row: i32| row % 2 == 0 && pointer.is_multiple_of(2 * operand.bytes() as u64);
-    args.slots == 16
+    let is_usual = args.slots == 16
         && args.softplus == 1
         && args.z != 0
         && args.record == 0
@@ -248,18 +259,19 @@ pub(crate) fn is_lean(args: &ScanArgs, operand: Operand) -> bool {
         && is_even(args.u, args.u_row)
         && is_even(args.delta, args.delta_row)
         && is_even(args.z, args.z_row)
-        && is_even(args.y, args.y_row)
+        && is_even(args.y, args.y_row);
+    is_usual.then_some(LEAN_HELD)
 }
 
 /// The kernels of a scan's first and last pass.
 fn segment_kernels(plan: &Plan, operand: Operand) -> [&'static str; 2] {
-    match (operand, plan.slots, plan.held) {
-        (Operand::F32, _, 2) => ["scan_ends_f32_lean", "scan_full_f32_lean"],
-        (Operand::F32, 4, _) => ["scan_ends_f32_4", "scan_full_f32_4"],
-        (Operand::F32, ..) => ["scan_ends_f32_16", "scan_full_f32_16"],
-        (Operand::Bf16, _, 2) => ["scan_ends_bf16_lean", "scan_full_bf16_lean"],
-        (Operand::Bf16, 4, _) => ["scan_ends_bf16_4", "scan_full_bf16_4"],
-        (Operand::Bf16, ..) => ["scan_ends_bf16_16", "scan_full_bf16_16"],
+    match (operand, plan.is_lean, plan.slots) {
+        (Operand::F32, true, _) => ["scan_ends_f32_lean2", "scan_full_f32_lean2"],
+        (Operand::F32, false, 4) => ["scan_ends_f32_4", "scan_full_f32_4"],
+        (Operand::F32, false, _) => ["scan_ends_f32_16", "scan_full_f32_16"],
+        (Operand::Bf16, true, _) => ["scan_ends_bf16_lean2", "scan_full_bf16_lean2"],
+        (Operand::Bf16, false, 4) => ["scan_ends_bf16_4", "scan_full_bf16_4"],
+        (Operand::Bf16, false, _) => ["scan_ends_bf16_16", "scan_full_bf16_16"],
     }
 }
 
@@ -404,7 +416,7 @@ pub(crate) fn scan_alone(
         group_channels,
         gpu.multiprocessors(),
         segments,
-        is_lean(&args, Operand::F32),
+        lean(&args, Operand::F32),
     );
     let (starts, sums) = plan.carried(1, channels, slots);
     let results = [tokens * channels, channels * slots, starts, sums]
@@ -470,12 +482,12 @@ mod tests {
             for slots in [1, 4, 5, 16, 17, 64, 255, 256] {
                 for group_channels in [1, 3, 4, 16, 100, 1536] {
                     let channels = 2 * group_channels;
-                    for (segments, is_lean) in [(0, false), (0, true), (1, false), (1, true)] {
-                        if is_lean && (slots != 16 || group_channels % 2 == 1) {
+                    for (segments, lean) in [(0, None), (0, Some(2)), (1, None), (1, Some(2))] {
+                        if lean.is_some() && (slots != 16 || group_channels % 2 == 1) {
                             continue;
                         }
                         let sizes = [3, tokens, channels, slots];
-                        let plan = Plan::new(sizes, group_channels, 132, segments, is_lean);
+                        let plan = Plan::new(sizes, group_channels, 132, segments, lean);
                         assert!(plan.slots * plan.lanes >= slots, "{plan:?}");
                         assert!(plan.lanes * plan.warp_channels <= WARP, "{plan:?}");
                         assert!(
@@ -502,7 +514,7 @@ mod tests {
     #[test]
     fn few_channels_are_cut_into_more_segments() {
         let segments = |channels: usize, tokens: usize| {
-            Plan::new([1, tokens, channels, 16], channels, 132, 0, false).segments
+            Plan::new([1, tokens, channels, 16], channels, 132, 0, None).segments
         };
         assert_eq!(segments(1536, 65_536), 33);
         assert!(segments(16, 65_536) > 1000);

@@ -11,25 +11,27 @@ use crate::buffer::Buffer;
 use crate::gpu::{Gpu, Grid, Kernel, KernelArgs, Use};
 use crate::ops::{Conv, Norm, Pairwise, Rows, address, rms_norm};
 use crate::pass::Pass;
-use crate::scan::{MOST_SLOTS, Operand, Plan, ScanArgs, is_lean, launch_segments, too_many_slots};
+use crate::scan::{
+    LEAN_HELD, MOST_SLOTS, Operand, Plan, ScanArgs, launch_segments, lean, too_many_slots,
+};
 use crate::source::Source;
 use crate::weights::MambaWeights;
 
 /// How the scan of a chunk is cut.
-fn plan(gpu: &Gpu, dims: &MambaDims, tokens: usize, is_lean: bool) -> Plan {
+fn plan(gpu: &Gpu, dims: &MambaDims, tokens: usize, lean: Option<usize>) -> Plan {
     Plan::new(
         [1, tokens, dims.d_inner, dims.d_state],
         dims.d_inner,
         gpu.multiprocessors(),
         0,
-        is_lean,
+        lean,
     )
 }
 
 /// Values of the carried states and of the sums of Δ, whichever way the scan is cut.
 pub(crate) fn carried(gpu: &Gpu, dims: &MambaDims, tokens: usize) -> (usize, usize) {
-    let [general, lean] = [false, true]
-        .map(|is_lean| plan(gpu, dims, tokens, is_lean).carried(1, dims.d_inner, dims.d_state));
+    let [general, lean] = [None, Some(LEAN_HELD)]
+        .map(|lean| plan(gpu, dims, tokens, lean).carried(1, dims.d_inner, dims.d_state));
     (general.0.max(lean.0), general.1.max(lean.1))
 }
 
@@ -157,6 +159,7 @@ fn select(
         adds: false,
         row_count: None,
         overlaps: false,
+        partial: Some(&scratch.partial),
     };
     product.run(pass.gpu)?;
     let parts = [(Probe::DtLow, 0, r), (Probe::B, r, n), (Probe::C, r + n, n)];
@@ -241,7 +244,7 @@ fn scan(
         record_count: d as i32,
         ..ScanArgs::default()
     };
-    let plan = plan(pass.gpu, dims, tokens, is_lean(&args, Operand::F32));
+    let plan = plan(pass.gpu, dims, tokens, lean(&args, Operand::F32));
     launch_segments(pass.gpu, &args, &plan, Operand::F32, 1)?;
     if let Some(record) = &record {
         pass.record(site_h, record, [0, d * n], &[tokens, d, n])?;

@@ -12,7 +12,8 @@
 //            is done.
 //   matmul   for many: tiles of x and W in shared memory, loaded while the tile before is multiplied, mma.sync on 16x8x16.
 //            W in bf16 needs two products (x1 W, x2 W); W in f32 is cut too, and the six products above 2^-24 are kept:
-//            x1 W1, x1 W2, x2 W1, x2 W2, x1 W3, x3 W1. The largest tiles of which there are enough for the chip.
+//            x1 W1, x1 W2, x2 W1, x2 W2, x1 W3, x3 W1. The largest tiles of which there are enough for the chip; where a
+//            product is too small for that, several blocks share a tile, each with a part of `in`, and matmul_sum adds up.
 
 struct MatmulArgs {
     const float *x;       // [rows, in]
@@ -27,7 +28,8 @@ struct MatmulArgs {
     int has_norm;  // matvec: x is normed first
     int out_tiles; // matmul: tiles along `out`
     float eps;
-    int spare;
+    int split_depth; // matmul: values of `in` that a block takes; blocks in y take the next ones
+    float *partial;  // matmul: [splits, rows, out], where there are several, or null
 };
 
 __device__ __forceinline__ bool is_aligned(const void *pointer, int bytes) { return (u64)pointer % bytes == 0; }
@@ -265,6 +267,7 @@ __device__ __forceinline__ void matmul(const MatmulArgs &p) {
     int rows = p.row_count ? min(*p.row_count, p.rows) : p.rows;
     int first_row = blockIdx.x / p.out_tiles * ROWS, first_out = blockIdx.x % p.out_tiles * OUTS;
     if (first_row >= rows) return;
+    int first_depth = blockIdx.y * p.split_depth, end_depth = min(first_depth + p.split_depth, p.in);
     const W *w = (const W *)p.w;
     const float4 ZERO = {0.0f, 0.0f, 0.0f, 0.0f};
 
@@ -322,11 +325,11 @@ __device__ __forceinline__ void matmul(const MatmulArgs &p) {
     int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
     int warp_row = warp / ACROSS * (ROWS / DOWN), warp_out = warp % ACROSS * (OUTS / ACROSS);
     float sums[TALL][BROAD][4] = {};
-    load(0, buffers);
-    store(0, buffers);
+    load(first_depth, buffers);
+    store(first_depth, buffers);
     __syncthreads();
-    for (int depth = 0, turn = 0; depth < p.in; depth += DEPTH, turn ^= 1) {
-        bool has_next = depth + DEPTH < p.in;
+    for (int depth = first_depth, turn = 0; depth < end_depth; depth += DEPTH, turn ^= 1) {
+        bool has_next = depth + DEPTH < end_depth;
         if (has_next) load(depth + DEPTH, buffers + (turn ^ 1) * BUFFER);
         const bf16 *x_tile = buffers + turn * BUFFER, *w_tile = x_tile + X * X_PLANE;
 #pragma unroll
@@ -386,15 +389,31 @@ __device__ __forceinline__ void matmul(const MatmulArgs &p) {
                 int row = first_row + warp_row + l * 16 + lane / 4 + q / 2 * 8;
                 int out = first_out + warp_out + o * 8 + lane % 4 * 2 + q % 2;
                 if (row >= rows || out >= p.out) continue;
+                if (p.partial) {
+                    p.partial[((size_t)blockIdx.y * p.rows + row) * p.out + out] = sums[l][o][q];
+                    continue;
+                }
                 float sum = sums[l][o][q] + (p.bias ? p.bias[out] : 0.0f);
                 float *y = p.y + (size_t)row * p.y_row + out;
                 *y = p.adds ? *y + sum : sum;
             }
 }
 
+// Adds up what the blocks of one tile have made of their parts of `in`, always in the same order; a thread a value.
+extern "C" __global__ void __launch_bounds__(256) matmul_sum(MatmulArgs p) {
+    int rows = p.row_count ? min(*p.row_count, p.rows) : p.rows;
+    long long at = (long long)blockIdx.x * 256 + threadIdx.x;
+    if (at >= (long long)rows * p.out) return;
+    int row = (int)(at / p.out), out = (int)(at % p.out), splits = (p.in + p.split_depth - 1) / p.split_depth;
+    float sum = p.bias ? p.bias[out] : 0.0f;
+    for (int split = 0; split < splits; split++) sum += p.partial[(size_t)split * p.rows * p.out + at];
+    float *y = p.y + (size_t)row * p.y_row + out;
+    *y = p.adds ? *y + sum : sum;
+}
+
 #define MATMUL_KERNELS(NAME, W)                                                                                        \
-    extern "C" __global__ void __launch_bounds__(256, 2) matmul_big_##NAME(MatmulArgs p) {                             \
-        matmul<W, 128, 128, 2, 4, true>(p);                                                                            \
+    extern "C" __global__ void __launch_bounds__(128, 2) matmul_big_##NAME(MatmulArgs p) {                             \
+        matmul<W, 128, 128, 2, 2, true>(p);                                                                            \
     }                                                                                                                  \
     extern "C" __global__ void __launch_bounds__(128, 3) matmul_middle_##NAME(MatmulArgs p) {                          \
         matmul<W, 128, 64, 2, 2, true>(p);                                                                             \

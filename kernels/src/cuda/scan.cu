@@ -92,6 +92,8 @@ template <typename T> __device__ __forceinline__ void scan_plain(const ScanArgs 
 __device__ __forceinline__ void copy_ahead(u32 to, const void *from, int bytes) {
     if (bytes == 16)
         asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(to), "l"(from) : "memory");
+    else if (bytes == 8)
+        asm volatile("cp.async.ca.shared.global [%0], [%1], 8;" ::"r"(to), "l"(from) : "memory");
     else
         asm volatile("cp.async.ca.shared.global [%0], [%1], 4;" ::"r"(to), "l"(from) : "memory");
 }
@@ -283,31 +285,31 @@ template <typename T> __device__ __forceinline__ T *row_at(T *base, int l, int b
     return at;
 }
 
-// Two neighbours in memory.
-template <typename T> struct Pair;
-template <> struct Pair<float> {
-    float2 v;
-    __device__ __forceinline__ void load(const float *from) {
-        asm("ld.global.nc.v2.f32 {%0, %1}, [%2];" : "=f"(v.x), "=f"(v.y) : "l"(from));
-    }
-    __device__ __forceinline__ float get(int i) const { return i ? v.y : v.x; }
-    // Without a branch, which would keep the compiler from interleaving tokens.
-    static __device__ __forceinline__ void store_if(bool is_wanted, float *to, float x, float y) {
-        asm volatile("{ .reg .pred p; setp.ne.s32 p, %3, 0; @p st.global.v2.f32 [%0], {%1, %2}; }" ::"l"(to), "f"(x),
-                     "f"(y), "r"((int)is_wanted)
-                     : "memory");
-    }
-};
-template <> struct Pair<bf16> {
-    u32 v;
-    __device__ __forceinline__ void load(const bf16 *from) { asm("ld.global.nc.b32 %0, [%1];" : "=r"(v) : "l"(from)); }
-    __device__ __forceinline__ float get(int i) const { return __uint_as_float(i ? v & 0xffff0000u : v << 16); }
-    static __device__ __forceinline__ void store_if(bool is_wanted, bf16 *to, float x, float y) {
-        asm volatile("{ .reg .pred p; setp.ne.s32 p, %2, 0; @p st.global.b32 [%0], %1; }" ::"l"(to),
-                     "r"(pack_bf16(x, y)), "r"((int)is_wanted)
-                     : "memory");
-    }
-};
+// Writes HELD neighbours without a branch, which would keep the compiler from interleaving tokens.
+__device__ __forceinline__ void store_if(bool is_wanted, float *to, const float (&x)[2]) {
+    asm volatile("{ .reg .pred p; setp.ne.s32 p, %3, 0; @p st.global.v2.f32 [%0], {%1, %2}; }" ::"l"(to), "f"(x[0]),
+                 "f"(x[1]), "r"((int)is_wanted)
+                 : "memory");
+}
+__device__ __forceinline__ void store_if(bool is_wanted, float *to, const float (&x)[1]) {
+    asm volatile("{ .reg .pred p; setp.ne.s32 p, %2, 0; @p st.global.f32 [%0], %1; }" ::"l"(to), "f"(x[0]),
+                 "r"((int)is_wanted)
+                 : "memory");
+}
+__device__ __forceinline__ void store_if(bool is_wanted, bf16 *to, const float (&x)[2]) {
+    asm volatile("{ .reg .pred p; setp.ne.s32 p, %2, 0; @p st.global.b32 [%0], %1; }" ::"l"(to),
+                 "r"(pack_bf16(x[0], x[1])), "r"((int)is_wanted)
+                 : "memory");
+}
+__device__ __forceinline__ void load_held(const float *from, float (&to)[2]) {
+    float2 v = *(const float2 *)from;
+    to[0] = v.x, to[1] = v.y;
+}
+__device__ __forceinline__ void load_held(const float *from, float (&to)[1]) { to[0] = *from; }
+__device__ __forceinline__ void load_held(const bf16 *from, float (&to)[2]) {
+    u32 v = *(const u32 *)from;
+    to[0] = __uint_as_float(v << 16), to[1] = __uint_as_float(v & 0xffff0000u);
+}
 
 // a or b, without a branch.
 __device__ __forceinline__ float select(bool is_first, float a, float b) {
@@ -316,25 +318,29 @@ __device__ __forceinline__ float select(bool is_first, float a, float b) {
     return c;
 }
 
-// Tokens that are staged at once, and channels of a thread: what it reads of B and C, and its addresses, serve both.
+// Tokens that are staged at once, and tiles under way beside the one at work.
 #define LEAN_TILE 4
-#define HELD 2
+#define LEAN_AHEAD 2
 
 // The same for the shape most models have: 16 slots, a softplus, an even number of channels, rows that begin on 16 bytes for B
-// and C and on even values for the others, and for the whole scan a gate and nothing recorded. Without a branch between tokens
-// the compiler interleaves them, and without the general case's bookkeeping most instructions are those of the formula.
-template <typename T, bool ENDS> __device__ __forceinline__ void scan_lean(const ScanArgs &p) {
+// and C and on even values for the others, and for the whole scan a gate and nothing recorded. A thread has HELD channels, so
+// that what it reads of B and C, and its addresses, serve both. Everything it reads is copied ahead into shared memory, for the
+// registers are full of states. Without a branch between tokens the compiler interleaves them.
+template <typename T, int HELD, bool ENDS> __device__ __forceinline__ void scan_lean(const ScanArgs &p) {
     extern __shared__ float4 shared[];
     constexpr int N = 16, ROW = ENDS ? N : 2 * N, PIECES = N * (int)sizeof(T) / 16, SUB = LEAN_TILE * ROW;
-    constexpr int SHARE = ENDS ? FMA_SHARE_ENDS : FMA_SHARE_FULL;
+    constexpr int SHARE = ENDS ? FMA_SHARE_ENDS : FMA_SHARE_FULL, OPERANDS = ENDS ? 2 : 3;
+    constexpr int VALUES = LEAN_TILE * 32 * HELD; // of u, of delta, of z
     Place at = find_place<HELD>(p, ENDS ? p.segments - 1 : p.segments);
     int d = at.channel, last = at.end - 1;
     size_t rows = (size_t)at.batch * p.tokens;
     const T *b = (const T *)p.b + rows * p.b_token + (size_t)(at.group_start / p.b_channels) * p.b_group;
     const T *c = (const T *)p.c + rows * p.c_token + (size_t)(at.group_start / p.c_channels) * p.c_group;
-    const T *u = (const T *)p.u + rows * p.u_row + d, *delta = (const T *)p.delta + rows * p.delta_row + d;
-    const T *z = (const T *)p.z + rows * p.z_row + d;
+    const T *operands[3] = {(const T *)p.u + rows * p.u_row + d, (const T *)p.delta + rows * p.delta_row + d,
+                            (const T *)p.z + rows * p.z_row + d};
+    int operand_rows[3] = {p.u_row * (int)sizeof(T), p.delta_row * (int)sizeof(T), p.z_row * (int)sizeof(T)};
     T *y = (T *)p.y + rows * p.y_row + d;
+    int y_row = p.y_row * (int)sizeof(T), b_row = p.b_token * (int)sizeof(T), c_row = p.c_token * (int)sizeof(T);
 
     float a[HELD][N], h[HELD][N], bias[HELD], skip[HELD], sum[HELD] = {};
     size_t state = ((size_t)at.batch * p.channels + d) * N;
@@ -349,69 +355,62 @@ template <typename T, bool ENDS> __device__ __forceinline__ void scan_lean(const
         if (!ENDS && from) load_row<N>(from + i * N, h[i]);
     }
 
-    // Every lane copies 16 bytes of a row of B, and of C, for one or more of the warp's segments.
-    constexpr int LANES = LEAN_TILE * PIECES; // for a segment
+    // A tile: B (and C) of each of the warp's segments, then what each thread reads of u, delta (and z).
+    constexpr int LANES = LEAN_TILE * PIECES; // lanes that copy a segment's B
     int token = threadIdx.x % LANES / PIECES, piece = threadIdx.x % PIECES * (16 / (int)sizeof(T));
     b += piece, c += piece;
-    int buffer_bytes = at.subs * SUB * (int)sizeof(T);
-    u32 target = (u32)__cvta_generic_to_shared(shared) + (token * ROW + piece) * (int)sizeof(T);
-    int u_row = p.u_row * (int)sizeof(T), delta_row = p.delta_row * (int)sizeof(T), z_row = p.z_row * (int)sizeof(T);
-    int y_row = p.y_row * (int)sizeof(T), b_row = p.b_token * (int)sizeof(T), c_row = p.c_token * (int)sizeof(T);
+    int tile_bytes = (at.subs * SUB + OPERANDS * VALUES) * (int)sizeof(T);
+    u32 base = (u32)__cvta_generic_to_shared(shared), b_target = base + (token * ROW + piece) * (int)sizeof(T);
+    u32 own_target = base + (at.subs * SUB + threadIdx.x * HELD) * (int)sizeof(T);
     // Hidden from the optimiser, which would take the addresses apart again for every token.
-    asm("" : "+l"(u), "+l"(delta), "+l"(z), "+l"(y), "+l"(b), "+l"(c));
-    asm("" : "+r"(u_row), "+r"(delta_row), "+r"(z_row), "+r"(y_row), "+r"(b_row), "+r"(c_row));
+    asm("" : "+l"(operands[0]), "+l"(operands[1]), "+l"(operands[2]), "+l"(y), "+l"(b), "+l"(c));
+    asm("" : "+r"(operand_rows[0]), "+r"(operand_rows[1]), "+r"(operand_rows[2]), "+r"(y_row), "+r"(b_row), "+r"(c_row));
     auto stage = [&](int first, u32 offset) {
 #pragma unroll 1
         for (int sub = threadIdx.x / LANES; sub < at.subs; sub += 32 / LANES) {
-            int begin = min((blockIdx.y * at.subs + sub) * p.segment, p.tokens - 1);
+            int begin = min((int)(blockIdx.y * at.subs + sub) * p.segment, p.tokens - 1);
             int l = min(begin + first + token, min(begin + p.segment, p.tokens) - 1);
-            u32 to = target + offset + sub * SUB * (int)sizeof(T);
+            u32 to = b_target + offset + sub * SUB * (int)sizeof(T);
             copy_ahead(to, row_at(b, l, b_row), 16);
             if (!ENDS) copy_ahead(to + N * (int)sizeof(T), row_at(c, l, c_row), 16);
         }
+        int l = min(at.begin + first, last), left = last - l;
+#pragma unroll
+        for (int q = 0; q < OPERANDS; q++) {
+            const T *operand = row_at(operands[q], l, operand_rows[q]);
+#pragma unroll
+            for (int j = 0; j < LEAN_TILE; j++)
+                copy_ahead(own_target + offset + (q * VALUES + j * 32 * HELD) * (int)sizeof(T),
+                           row_at(operand, min(j, left), operand_rows[q]), HELD * (int)sizeof(T));
+        }
         asm volatile("cp.async.commit_group;" ::: "memory");
     };
-    Pair<T> next_u[LEAN_TILE], next_delta[LEAN_TILE], next_z[LEAN_TILE];
-    auto load = [&](int first) {
-        int base = min(first, last);
-        const T *u_at = row_at(u, base, u_row), *delta_at = row_at(delta, base, delta_row);
-        const T *z_at = row_at(z, base, z_row);
-#pragma unroll
-        for (int j = 0; j < LEAN_TILE; j++) {
-            int more = min(j, last - base);
-            next_u[j].load(row_at(u_at, more, u_row));
-            next_delta[j].load(row_at(delta_at, more, delta_row));
-            if (!ENDS) next_z[j].load(row_at(z_at, more, z_row));
-        }
-    };
-    load(at.begin);
-    stage(0, 0);
-    int longest = min(p.segment, p.tokens);
-    for (int first = 0, turn = 0; first < longest; first += LEAN_TILE, turn ^= 1) {
+    for (int ahead = 0; ahead < LEAN_AHEAD; ahead++) stage(ahead * LEAN_TILE, ahead * tile_bytes);
+    int longest = min(p.segment, p.tokens), now = 0, next = LEAN_AHEAD * tile_bytes;
+    for (int first = 0; first < longest; first += LEAN_TILE) {
+        asm volatile("cp.async.wait_group %0;" ::"n"(LEAN_AHEAD - 1) : "memory");
+        __syncwarp();
+        stage(first + LEAN_AHEAD * LEAN_TILE, next);
+        next = next == LEAN_AHEAD * tile_bytes ? 0 : next + tile_bytes;
+
         float step[LEAN_TILE][HELD], x[LEAN_TILE][HELD], gate[LEAN_TILE][HELD];
         int l = at.begin + first;
+        const T *tile = (const T *)((const char *)shared + now), *own = tile + at.subs * SUB + threadIdx.x * HELD;
+        now = now == LEAN_AHEAD * tile_bytes ? 0 : now + tile_bytes;
 #pragma unroll
-        for (int j = 0; j < LEAN_TILE; j++)
-#pragma unroll
-            for (int i = 0; i < HELD; i++) {
-                x[j][i] = next_u[j].get(i);
-                step[j][i] = next_delta[j].get(i) + bias[i];
-                if (!ENDS) gate[j][i] = next_z[j].get(i);
-            }
-        asm volatile("cp.async.wait_group 0;" ::: "memory");
-        __syncwarp();
-        load(l + LEAN_TILE);
-        stage(first + LEAN_TILE, (turn ^ 1) * buffer_bytes);
-#pragma unroll
-        for (int j = 0; j < LEAN_TILE; j++)
+        for (int j = 0; j < LEAN_TILE; j++) {
+            load_held(own + j * 32 * HELD, x[j]);
+            load_held(own + VALUES + j * 32 * HELD, step[j]);
+            if (!ENDS) load_held(own + 2 * VALUES + j * 32 * HELD, gate[j]);
 #pragma unroll
             for (int i = 0; i < HELD; i++) {
                 // A token behind the segment's end leaves the state as it is.
-                step[j][i] = select(l + j <= last, softplus(step[j][i]), 0.0f);
+                step[j][i] = select(l + j <= last, softplus(step[j][i] + bias[i]), 0.0f);
                 if (ENDS) sum[i] += step[j][i];
                 if (!ENDS) gate[j][i] = silu(gate[j][i]);
             }
-        const T *row = (const T *)((char *)shared + turn * buffer_bytes) + at.sub * SUB;
+        }
+        const T *row = tile + at.sub * SUB;
         T *y_at = row_at(y, l, y_row);
 #pragma unroll
         for (int j = 0; j < LEAN_TILE; j++) {
@@ -430,7 +429,7 @@ template <typename T, bool ENDS> __device__ __forceinline__ void scan_lean(const
                 }
                 if (!ENDS) out[i] = (parts[0] + parts[1]) * gate[j][i];
             }
-            if (!ENDS) Pair<T>::store_if(at.is_live && l + j <= last, row_at(y_at, j, y_row), out[0], out[1]);
+            if (!ENDS) store_if(at.is_live && l + j <= last, row_at(y_at, j, y_row), out);
         }
     }
     asm volatile("cp.async.wait_group 0;" ::: "memory");
@@ -491,11 +490,16 @@ extern "C" __global__ void scan_plain_bf16(ScanArgs p) { scan_plain<bf16>(p); }
     extern "C" __global__ void __launch_bounds__(32) scan_ends_##NAME##_##NT(ScanArgs p) {                             \
         scan_segment<T, NT, true>(p);                                                                                  \
     }
-#define LEAN_KERNELS(NAME, T)                                                                                          \
-    extern "C" __global__ void __launch_bounds__(32) scan_full_##NAME##_lean(ScanArgs p) { scan_lean<T, false>(p); }   \
-    extern "C" __global__ void __launch_bounds__(32) scan_ends_##NAME##_lean(ScanArgs p) { scan_lean<T, true>(p); }
-LEAN_KERNELS(f32, float)
-LEAN_KERNELS(bf16, bf16)
+#define LEAN_KERNELS(NAME, T, HELD)                                                                                    \
+    extern "C" __global__ void __launch_bounds__(32) scan_full_##NAME##_lean##HELD(ScanArgs p) {                       \
+        scan_lean<T, HELD, false>(p);                                                                                  \
+    }                                                                                                                  \
+    extern "C" __global__ void __launch_bounds__(32) scan_ends_##NAME##_lean##HELD(ScanArgs p) {                       \
+        scan_lean<T, HELD, true>(p);                                                                                   \
+    }
+LEAN_KERNELS(f32, float, 1)
+LEAN_KERNELS(f32, float, 2)
+LEAN_KERNELS(bf16, bf16, 2)
 SEGMENT_KERNELS(f32, float, 4)
 SEGMENT_KERNELS(f32, float, 16)
 SEGMENT_KERNELS(bf16, bf16, 4)
