@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::ffi::c_void;
 use std::panic::catch_unwind;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use cudarc::driver::result::{self, DriverError};
 use cudarc::driver::sys::{
@@ -192,6 +192,22 @@ impl Gpu {
         self.device.multiprocessors
     }
 
+    fn loaded(&self) -> MutexGuard<'_, Loaded> {
+        let loaded = &self.device.loaded;
+        loaded.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A file's kernels, loaded when they are first asked for.
+    fn module(&self, loaded: &mut Loaded, source: Source) -> Result<Arc<CudaModule>, BackendError> {
+        if let Some(module) = loaded.modules.get(&source) {
+            return Ok(Arc::clone(module));
+        }
+        let (module, origin) = self.load(source)?;
+        loaded.modules.insert(source, Arc::clone(&module));
+        loaded.origins.insert(source, origin);
+        Ok(module)
+    }
+
     /// Bytes this program holds on the device for a purpose.
     pub fn bytes_of(&self, purpose: Use) -> u64 {
         self.device.in_use[purpose as usize].load(Ordering::Relaxed)
@@ -274,10 +290,7 @@ impl Gpu {
             sharedMemBytes: grid.shared as u32,
             hStream: self.stream.cu_stream(),
             attrs: &raw mut overlap,
-            numAttrs: (grid.overlaps
-                && function.knows_to_wait
-                && std::env::var_os("NO_OVERLAP").is_none())
-            .into(),
+            numAttrs: (grid.overlaps && function.knows_to_wait).into(),
         };
         #[expect(unsafe_code, reason = "launching a kernel is a call of C")]
         // SAFETY: the arguments are the structure the kernel takes (`KernelArgs`), copied during the call; their pointers are
@@ -298,24 +311,12 @@ impl Gpu {
 
     /// The kernel, compiled and loaded when it is first asked for.
     fn function(&self, kernel: Kernel) -> Result<Function, BackendError> {
-        let mut loaded = self
-            .device
-            .loaded
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut loaded = self.loaded();
         if let Some(function) = loaded.functions.get(&kernel) {
             return Ok(function.clone());
         }
         let Kernel(source, name) = kernel;
-        let module = match loaded.modules.get(&source) {
-            Some(module) => Arc::clone(module),
-            None => {
-                let (module, origin) = self.load(source)?;
-                loaded.modules.insert(source, Arc::clone(&module));
-                loaded.origins.insert(source, origin);
-                module
-            }
-        };
+        let module = self.module(&mut loaded, source)?;
         let function = module
             .load_function(name)
             .map_err(|error| refusal(&format!("finding the kernel {name}"), error))?;
@@ -376,11 +377,7 @@ impl Gpu {
 
     /// How the kernels loaded so far were made, a line a file.
     pub fn origins(&self) -> Vec<(&'static str, String)> {
-        let loaded = self
-            .device
-            .loaded
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let loaded = self.loaded();
         let mut origins: Vec<_> = loaded
             .origins
             .iter()

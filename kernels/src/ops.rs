@@ -37,6 +37,9 @@ pub(crate) fn address(buffer: Option<&Buffer<f32>>) -> u64 {
     buffer.map_or(0, Buffer::pointer)
 }
 
+/// Up to so many values of `in` a block has hardly begun when it is done: many small ones hide that better.
+const SHALLOW: usize = 64;
+
 /// Values of `in` that are worth a block of their own.
 const DEEP: usize = 256;
 
@@ -85,6 +88,8 @@ pub(crate) struct Product<'a> {
     pub row_count: Option<u64>,
     /// Whether it may begin before the launch before it is done (of few rows; see [`Grid::overlaps`]).
     pub overlaps: bool,
+    /// Whether the rows of x lie in two bf16 parts ([`split_rows`]).
+    pub is_split: bool,
     /// Room for the parts of a product that several blocks share.
     pub partial: Option<&'a Buffer<f32>>,
 }
@@ -166,6 +171,9 @@ impl Product<'_> {
         if self.rows <= FEW_ROWS {
             return self.matvec(gpu, self.args());
         }
+        if self.is_split {
+            return self.run_split(gpu);
+        }
         let tile = self.tile(gpu);
         let (parts_x, parts_w, depth, name) = if self.weight.is_bf16 {
             (2, 1, 32, tile.bf16)
@@ -201,6 +209,35 @@ impl Product<'_> {
         gpu.launch(Kernel(Source::Matmul, "matmul_sum"), grid, &args)
     }
 
+    /// Whether x in two parts is quicker: many rows, weights in bf16, and rows that fit [`split_rows`].
+    pub(crate) fn likes_split(&self) -> bool {
+        self.rows > FEW_ROWS
+            && self.weight.is_bf16
+            && self.row_count.is_none()
+            && self.weight.inputs.is_multiple_of(8)
+            && self.weight.inputs <= WIDEST_SPLIT
+            && self.x.row.is_multiple_of(4)
+            && self.x.at.is_multiple_of(16)
+    }
+
+    fn run_split(&self, gpu: &Gpu) -> Result<(), BackendError> {
+        // `matmul_split_big` and `matmul_split_middle` in matmul.cu; three tiles of 32 values, each line 8 longer than it needs.
+        let tiles =
+            |rows: usize, outs: usize| self.rows.div_ceil(rows) * self.weight.out.div_ceil(outs);
+        let (name, rows, outs, threads) = if tiles(128, 128) >= gpu.multiprocessors() {
+            ("matmul_split_big", 128, 128, 256)
+        } else {
+            ("matmul_split_middle", 64, 128, 128)
+        };
+        let mut grid = Grid::line(tiles(rows, outs), threads);
+        grid.shared = 3 * (2 * rows + outs) * (32 + 8) * 2;
+        let args = MatmulArgs {
+            out_tiles: self.weight.out.div_ceil(outs) as i32,
+            ..self.args()
+        };
+        gpu.launch(Kernel(Source::Matmul, name), grid, &args)
+    }
+
     /// The largest tile of which there are enough for the chip, with a part of `in` each where they are too few otherwise.
     fn tile(&self, gpu: &Gpu) -> &'static Tile {
         let is_wide = self.weight.inputs.is_multiple_of(8)
@@ -218,6 +255,9 @@ impl Product<'_> {
             TILES.iter().find(blocks)
         };
         let [.., smallest] = &TILES;
+        if self.weight.inputs <= SHALLOW {
+            return smallest;
+        }
         fills(1).or_else(|| fills(parts)).unwrap_or(smallest)
     }
 
@@ -302,18 +342,48 @@ struct NormArgs {
     x_row: i32,
     y_row: i32,
     eps: f32,
+    has_norm: i32,
+    is_split: i32,
 }
 #[expect(unsafe_code, reason = "laid out as in layers.cu")]
 // SAFETY: the same fields in the same order.
 unsafe impl KernelArgs for NormArgs {}
 
-/// y = RMSNorm(x), rows of `width`; y may be x.
+/// Widest row that is split: a block holds it in registers (`rms_norm` in layers.cu).
+const WIDEST_SPLIT: usize = 2048;
+
+/// Rows of x, each as two bf16 parts: `width` values of the first, then `width` of what it leaves over. In place.
+pub(crate) fn split_rows(
+    gpu: &Gpu,
+    x: Rows,
+    [tokens, width]: [usize; 2],
+) -> Result<(), BackendError> {
+    let args = NormArgs {
+        x: x.at,
+        weight: 0,
+        y: x.at,
+        width: width as i32,
+        x_row: x.row as i32,
+        y_row: x.row as i32,
+        eps: 0.0,
+        has_norm: 0,
+        is_split: 1,
+    };
+    gpu.launch(
+        Kernel(Source::Layers, "rms_norm"),
+        Grid::line(tokens, 256),
+        &args,
+    )
+}
+
+/// y = RMSNorm(x), rows of `width`, as they are or in two bf16 parts; y may be x.
 pub(crate) fn rms_norm(
     gpu: &Gpu,
     x: Rows,
     y: Rows,
     [tokens, width]: [usize; 2],
     norm: Norm<'_>,
+    is_split: bool,
 ) -> Result<(), BackendError> {
     let args = NormArgs {
         x: x.at,
@@ -323,6 +393,8 @@ pub(crate) fn rms_norm(
         x_row: x.row as i32,
         y_row: y.row as i32,
         eps: norm.eps,
+        has_norm: 1,
+        is_split: is_split.into(),
     };
     let grid = Grid::line(tokens, if width <= 128 { 32 } else { 256 });
     gpu.launch(Kernel(Source::Layers, "rms_norm"), grid, &args)
@@ -506,6 +578,6 @@ mod tests {
         assert_eq!(size_of::<MatmulArgs>(), 7 * 8 + 10 * 4);
         assert_eq!(size_of::<ConvArgs>(), 5 * 8 + 6 * 4);
         assert_eq!(size_of::<PairArgs>(), 2 * 8 + 4 * 4);
-        assert_eq!(size_of::<NormArgs>(), 3 * 8 + 4 * 4);
+        assert_eq!(size_of::<NormArgs>(), 3 * 8 + 6 * 4);
     }
 }

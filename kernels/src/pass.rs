@@ -10,7 +10,7 @@ use ndarray::ArrayViewD;
 use crate::blocks;
 use crate::buffer::Buffer;
 use crate::gpu::{Gpu, Use};
-use crate::ops::{Norm, Pairwise, Product, Rows, rms_norm};
+use crate::ops::{Norm, Pairwise, Product, Rows, rms_norm, split_rows};
 use crate::weights::Linear;
 
 /// Values of [`Scratch::partial`]: 16 MiB, enough for four parts of a thousand tokens and outputs.
@@ -289,11 +289,40 @@ impl Pass<'_> {
     ) -> Result<(), BackendError> {
         let norm = self.norm_with(weight);
         let shape = [self.tokens, self.width()];
-        rms_norm(self.gpu, self.stream(), self.normed(), shape, norm)?;
+        rms_norm(self.gpu, self.stream(), self.normed(), shape, norm, false)?;
         match site {
             Some(site) => self.record(site, &self.scratch.norm, [0, self.width()], &shape),
             None => Ok(()),
         }
+    }
+
+    /// y = W · RMSNorm(x) + b, the norm in between for whoever looks.
+    pub(crate) fn norm_and_project(
+        &mut self,
+        weight: &Buffer<f32>,
+        linear: &Linear,
+        y: Rows,
+        site: Site,
+    ) -> Result<(), BackendError> {
+        if self.may_fuse() {
+            let product = self.product(self.stream(), linear, y);
+            return product.run_normed(self.gpu, self.norm_with(weight));
+        }
+        if !self.wants(site) {
+            let product = self.product(self.normed(), linear, y);
+            if product.likes_split() {
+                let shape = [self.tokens, self.width()];
+                let norm = self.norm_with(weight);
+                rms_norm(self.gpu, self.stream(), self.normed(), shape, norm, true)?;
+                let product = Product {
+                    is_split: true,
+                    ..product
+                };
+                return product.run(self.gpu);
+            }
+        }
+        self.norm(weight, Some(site))?;
+        self.product(self.normed(), linear, y).run(self.gpu)
     }
 
     /// The model's norm with a weight.
@@ -302,17 +331,6 @@ impl Pass<'_> {
             weight: Some(weight),
             eps: self.model.config.norm_eps,
         }
-    }
-
-    /// y = W · RMSNorm(x) + b of the one token there is, in one launch.
-    pub(crate) fn normed_product(
-        &self,
-        weight: &Buffer<f32>,
-        linear: &Linear,
-        y: Rows,
-    ) -> Result<(), BackendError> {
-        let product = self.product(self.stream(), linear, y);
-        product.run_normed(self.gpu, self.norm_with(weight))
     }
 
     /// y = W · x + b.
@@ -326,11 +344,12 @@ impl Pass<'_> {
             adds: false,
             row_count: None,
             overlaps: self.may_fuse(),
+            is_split: false,
             partial: Some(&self.scratch.partial),
         }
     }
 
-    /// x ← x + W · y + b: what a mixer gives, in between for whoever looks.
+    /// x ← x + W · y + b: what a mixer gives, in between for whoever looks. y is used up.
     pub(crate) fn add_product(
         &mut self,
         y: Rows,
@@ -338,18 +357,27 @@ impl Pass<'_> {
         site: Option<Site>,
     ) -> Result<(), BackendError> {
         let stream = self.stream();
+        let shape = [self.tokens, self.width()];
+        let is_split = self.product(y, linear, stream).likes_split();
+        if is_split {
+            split_rows(self.gpu, y, [self.tokens, linear.weight.inputs])?;
+        }
         match site.filter(|site| self.wants(*site)) {
             None => {
                 let product = Product {
                     adds: true,
+                    is_split,
                     ..self.product(y, linear, stream)
                 };
                 product.run(self.gpu)
             }
             Some(site) => {
                 let out = Rows::of(&self.scratch.out, 0, self.width());
-                self.product(y, linear, out).run(self.gpu)?;
-                let shape = [self.tokens, self.width()];
+                let product = Product {
+                    is_split,
+                    ..self.product(y, linear, out)
+                };
+                product.run(self.gpu)?;
                 self.record(site, &self.scratch.out, [0, self.width()], &shape)?;
                 Pairwise::Add.run(self.gpu, out, stream, shape)
             }

@@ -156,7 +156,7 @@ impl Plan {
         // Segments that share a warp are no more warps.
         let of_a_warp = WARP / (lanes * warp_channels);
         let warps = batch * (channels / group_channels) * tiles;
-        let wanted = (multiprocessors * WARPS_WANTED / held).div_ceil(warps) * of_a_warp;
+        let wanted = (multiprocessors * WARPS_WANTED).div_ceil(warps) * of_a_warp;
         let most = tokens.div_ceil(SHORTEST_SEGMENT);
         let segments = if segments == 0 {
             wanted.min(most).max(1)
@@ -301,16 +301,21 @@ pub(crate) fn launch_segments(
     if plan.segments > 1 {
         let grid = plan.grid(plan.segments - 1, batch, channels, 1, bytes);
         gpu.launch(Kernel(Source::Scan, ends), grid, &args)?;
-        let parts = (plan.segments - 1).div_ceil(8).min(32);
+        // Few rows are cut into more parts, so that no thread goes over many segments.
+        let is_few = rows * batch < gpu.multiprocessors() * WARP;
+        let (side, most_parts) = if is_few { (8, 128) } else { (WARP, 32) };
+        let parts = (plan.segments - 1).div_ceil(8).min(most_parts);
         let grid = Grid {
-            blocks: [rows.div_ceil(WARP), batch, 1],
-            threads: [WARP, parts, 1],
+            blocks: [rows.div_ceil(side), batch, 1],
+            threads: [side, parts, 1],
             shared: 0,
-            overlaps: false,
+            overlaps: true,
         };
         gpu.launch(Kernel(Source::Scan, "scan_carry"), grid, &args)?;
     }
-    let grid = plan.grid(plan.segments, batch, channels, 2, bytes);
+    let mut grid = plan.grid(plan.segments, batch, channels, 2, bytes);
+    // Behind the carry it may read its operands early: they were there before the ends. Alone it may not.
+    grid.overlaps = plan.segments > 1;
     gpu.launch(Kernel(Source::Scan, full), grid, &args)
 }
 

@@ -316,6 +316,7 @@ fn head(
         adds: false,
         row_count: None,
         overlaps,
+        is_split: false,
         partial: Some(&scratch.partial),
     };
     let row_of_scores = Rows::of(logits, 0, vocab);

@@ -10,6 +10,7 @@ mod checkpoint;
 mod cli;
 mod compare;
 mod config;
+mod cuda;
 mod engine;
 mod export;
 mod families;

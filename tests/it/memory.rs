@@ -117,7 +117,9 @@ pub fn alone(name: &str, test: impl FnOnce()) {
         return test();
     }
     let mut child = Command::new(std::env::current_exe().unwrap());
-    child.args([name, "--exact", "--nocapture", "--test-threads=1"]);
+    // Who got here wants the test to run, also one that is ignored elsewhere.
+    child.args([name, "--exact", "--include-ignored", "--nocapture"]);
+    child.arg("--test-threads=1");
     let output = child.env(MARK, "1").output().unwrap();
     let said = String::from_utf8_lossy(&output.stdout);
     assert!(

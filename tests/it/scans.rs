@@ -1,8 +1,10 @@
 //! The selective scan alone, against plain loops in float64: every fixture, every backend.
 
 use mambascope_core::backend::{Backend, FastBackend, NaiveBackend};
-use mambascope_core::scan::{Projection, Real, ScanInput, ScanOperands, ScanShape, sequential};
-use ndarray::{Array1, Array2, Array3, ArrayD, Axis, Ix1, Ix2, Ix3};
+use mambascope_core::scan::{
+    Projection, Real, ScanInput, ScanOperands, ScanOutput, ScanShape, sequential,
+};
+use ndarray::{Array1, Array2, Array3, ArrayD, ArrayView1, ArrayView2, Axis, Ix1, Ix2, Ix3};
 
 use crate::support::{
     Arrays, Backends, Tolerance, assert_close, compare, fixture, on_every_backend,
@@ -118,6 +120,29 @@ impl<T: Real> Sequence<T> {
             initial_dn: self.initial.as_ref().map(|v| v.view()),
         }
     }
+}
+
+/// The recurrence over single-precision operands, every value of it in double precision.
+pub fn in_double(input: &ScanInput<'_, f32>) -> ScanOutput<f64> {
+    let matrix = |values: ArrayView2<'_, f32>| values.mapv(f64::from);
+    let vector = |values: ArrayView1<'_, f32>| values.mapv(f64::from);
+    let projection = |of: &Projection<'_, f32>| match of {
+        Projection::Selective(lgn) => Matrix::Selective(lgn.mapv(f64::from)),
+        Projection::Constant(dn) => Matrix::Constant(dn.mapv(f64::from)),
+    };
+    let sequence = Sequence {
+        u: matrix(input.u_ld),
+        delta: matrix(input.delta_ld),
+        delta_bias: input.delta_bias_d.map(vector),
+        softplus: input.delta_softplus,
+        a: matrix(input.a_dn),
+        b: projection(&input.b),
+        c: projection(&input.c),
+        d_skip: input.d_skip_d.map(vector),
+        z: input.z_ld.map(matrix),
+        initial: input.initial_dn.map(matrix),
+    };
+    sequential(&sequence.input(), |_, _| ()).unwrap()
 }
 
 /// Every fixture's name, file, and number of sequences.
@@ -252,24 +277,7 @@ fn sizes_at_the_edges(backends: Backends) {
             z: has(2).then(|| matrix(8, tokens, channels)),
             initial: has(0).then(|| matrix(9, channels, slots)),
         };
-        let wide = |values: &Array2<f32>| values.mapv(f64::from);
-        let three_wide = |of: &Matrix<f32>| match of {
-            Matrix::Selective(lgn) => Matrix::Selective(lgn.mapv(f64::from)),
-            Matrix::Constant(dn) => Matrix::Constant(dn.mapv(f64::from)),
-        };
-        let reference = Sequence::<f64> {
-            u: wide(&sequence.u),
-            delta: wide(&sequence.delta),
-            delta_bias: sequence.delta_bias.as_ref().map(|v| v.mapv(f64::from)),
-            softplus: true,
-            a: wide(&sequence.a),
-            b: three_wide(&sequence.b),
-            c: three_wide(&sequence.c),
-            d_skip: sequence.d_skip.as_ref().map(|v| v.mapv(f64::from)),
-            z: sequence.z.as_ref().map(wide),
-            initial: sequence.initial.as_ref().map(wide),
-        };
-        let wanted = sequential(&reference.input(), |_, _| ()).unwrap();
+        let wanted = in_double(&sequence.input());
         for (i, mut backend) in backends().into_iter().enumerate() {
             let what = format!("{size:?} on {} ({i})", backend.name());
             let found = backend.scan(&sequence.input()).unwrap();

@@ -20,7 +20,7 @@ const FAMILIES: [&str; 5] = [
 ];
 
 /// Random weights for the configuration of a fixture.
-fn of_fixture(name: &str, dtype: Dtype, seed: u64) -> Model {
+pub fn of_fixture(name: &str, dtype: Dtype, seed: u64) -> Model {
     let config = fs::read_to_string(fixture(name).join("config.json")).unwrap();
     let model = synthetic(name, &config, dtype, seed).unwrap();
     assert!(model.warnings.is_empty(), "{:?}", model.warnings);

@@ -44,6 +44,7 @@ pub(crate) fn run(
                 adds: false,
                 row_count: None,
                 overlaps: false,
+                is_split: false,
                 partial: Some(&pass.scratch.partial),
             };
             product.run(pass.gpu)?;

@@ -84,7 +84,7 @@ pub(crate) fn run(
     memory: &Memory,
 ) -> Result<(), BackendError> {
     if pass.may_fuse() {
-        return step(pass, norm, weights, dims, memory);
+        return step(pass, i, norm, weights, dims, memory);
     }
     if dims.d_state > MOST_SLOTS {
         return Err(too_many_slots(dims.d_state));
@@ -107,10 +107,9 @@ fn project_in(
     memory: &Memory,
 ) -> Result<(), BackendError> {
     let (tokens, d) = (pass.tokens, dims.d_inner);
-    pass.norm(norm, Some(Site::layer(i, Probe::NormOut)))?;
     let xz = Rows::of(&pass.scratch.wide, 0, 2 * d);
-    pass.product(pass.normed(), &weights.in_proj, xz)
-        .run(pass.gpu)?;
+    let site = Site::layer(i, Probe::NormOut);
+    pass.norm_and_project(norm, &weights.in_proj, xz, site)?;
     let scratch = pass.scratch;
     pass.record(
         Site::layer(i, Probe::X),
@@ -159,6 +158,7 @@ fn select(
         adds: false,
         row_count: None,
         overlaps: false,
+        is_split: false,
         partial: Some(&scratch.partial),
     };
     product.run(pass.gpu)?;
@@ -170,7 +170,7 @@ fn select(
                 weight: weights.inner_norms.as_ref().map(|norms| &norms[part]),
                 eps: inner.eps,
             };
-            rms_norm(pass.gpu, rows, rows, [tokens, width], norm)?;
+            rms_norm(pass.gpu, rows, rows, [tokens, width], norm, false)?;
         }
         pass.record(
             Site::layer(i, probe),
@@ -295,6 +295,7 @@ unsafe impl KernelArgs for StepArgs {}
 /// One token in four launches.
 fn step(
     pass: &mut Pass<'_>,
+    i: usize,
     norm: &Buffer<f32>,
     weights: &MambaWeights,
     dims: &MambaDims,
@@ -303,7 +304,8 @@ fn step(
     let (d, n, r) = (dims.d_inner, dims.d_state, dims.dt_rank);
     let scratch = pass.scratch;
     let xz = Rows::of(&scratch.wide, 0, 2 * d);
-    pass.normed_product(norm, &weights.in_proj, xz)?;
+    let site = Site::layer(i, Probe::NormOut);
+    pass.norm_and_project(norm, &weights.in_proj, xz, site)?;
     let inner = |part: usize| address(weights.inner_norms.as_ref().map(|norms| &norms[part]));
     let args = StepArgs {
         xz: xz.at,
@@ -329,25 +331,21 @@ fn step(
         has_norm: dims.inner_norm.is_some().into(),
         eps: dims.inner_norm.map_or(0.0, |norm| norm.eps),
     };
-    let name = |f32: &'static str, bf16: &'static str, is_bf16: bool| {
+    let named = |f32: &'static str, bf16: &'static str, is_bf16: bool| {
         Kernel(Source::Step, if is_bf16 { bf16 } else { f32 })
     };
-    let select = name(
-        "step_select_f32",
-        "step_select_bf16",
-        weights.x_proj.is_bf16,
-    );
-    pass.gpu.launch(select, Grid::line(r + 2 * n, 512), &args)?;
+    let is_bf16 = weights.x_proj.is_bf16;
+    let mut grid = Grid::line(r + 2 * n, 512);
+    grid.overlaps = true;
+    let select = named("step_select_f32", "step_select_bf16", is_bf16);
+    pass.gpu.launch(select, grid, &args)?;
     // `STEP_LANES` in step.cu: sixteen threads a channel.
     const CHANNELS_OF_A_BLOCK: usize = 16;
     let mut grid = Grid::line(d.div_ceil(CHANNELS_OF_A_BLOCK), 256);
     grid.shared = (r + 2 * n) * size_of::<f32>();
     grid.overlaps = true;
-    let scan = name(
-        "step_scan_f32",
-        "step_scan_bf16",
-        weights.dt_proj.weight.is_bf16,
-    );
+    let is_bf16 = weights.dt_proj.weight.is_bf16;
+    let scan = named("step_scan_f32", "step_scan_bf16", is_bf16);
     pass.gpu.launch(scan, grid, &args)?;
     pass.add_product(Rows::of(&scratch.y, 0, d), &weights.out_proj, None)
 }

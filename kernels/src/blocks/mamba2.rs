@@ -84,13 +84,8 @@ fn project_in(
     let row = dims.in_rows();
     let scratch = pass.scratch;
     let wide = Rows::of(&scratch.wide, 0, row);
-    if pass.may_fuse() {
-        pass.normed_product(norm, &weights.in_proj, wide)?;
-    } else {
-        pass.norm(norm, Some(Site::layer(i, Probe::NormOut)))?;
-        pass.product(pass.normed(), &weights.in_proj, wide)
-            .run(pass.gpu)?;
-    }
+    let site = Site::layer(i, Probe::NormOut);
+    pass.norm_and_project(norm, &weights.in_proj, wide, site)?;
     pass.record(
         Site::layer(i, Probe::Gate),
         &scratch.wide,

@@ -22,17 +22,57 @@ struct NormArgs {
     float *y;            // [l, width], rows apart by y_row; may be x
     int width, x_row, y_row;
     float eps;
+    int has_norm, is_split;
 };
 
-// y = x / sqrt(mean(x^2) + eps) * weight; a block a row.
-extern "C" __global__ void rms_norm(NormArgs p) {
+// Writes values i and i + 1 of a row as two bf16 parts: `width` of the first, then `width` of what it leaves over.
+__device__ __forceinline__ void store_split(float *row, int width, int i, float a, float b) {
+    u32 first = pack_bf16(a, b);
+    ((u32 *)row)[i / 2] = first;
+    ((u32 *)row)[(width + i) / 2] =
+        pack_bf16(a - __uint_as_float(first << 16), b - __uint_as_float(first & 0xffff0000u));
+}
+
+// y = x / sqrt(mean(x^2) + eps) * weight, or x itself, whole or in two parts; a block a row, and y may be x: a row waits in
+// registers until all of it has been read.
+extern "C" __global__ void __launch_bounds__(256) rms_norm(NormArgs p) {
     __shared__ float room[33];
     const float *x = p.x + (size_t)blockIdx.x * p.x_row;
     float *y = p.y + (size_t)blockIdx.x * p.y_row;
     float squares = 0.0f;
-    for (int i = threadIdx.x; i < p.width; i += blockDim.x) squares += x[i] * x[i];
+    constexpr int HELD = 4; // pairs of a thread that stay in registers
+    float2 held[HELD];
+    bool is_paired = p.width % 2 == 0 && p.x_row % 2 == 0 && p.y_row % 2 == 0 && p.width <= HELD * 2 * (int)blockDim.x &&
+                     ((u64)p.x | (u64)p.y) % 8 == 0;
+    if (is_paired) {
+#pragma unroll
+        for (int k = 0; k < HELD; k++) {
+            int i = 2 * (k * blockDim.x + threadIdx.x);
+            if (i >= p.width) continue;
+            held[k] = *(const float2 *)(x + i);
+            squares = fmaf(held[k].x, held[k].x, fmaf(held[k].y, held[k].y, squares));
+        }
+    } else {
+        for (int i = threadIdx.x; i < p.width; i += blockDim.x) squares += x[i] * x[i];
+    }
+    // Also the barrier behind which a row may be overwritten.
     float scale = rsqrtf(sum_of_block(squares, room) / p.width + p.eps);
-    for (int i = threadIdx.x; i < p.width; i += blockDim.x) y[i] = x[i] * scale * (p.weight ? p.weight[i] : 1.0f);
+    if (!p.has_norm) scale = 1.0f;
+    if (!is_paired) {
+        for (int i = threadIdx.x; i < p.width; i += blockDim.x) y[i] = x[i] * scale * (p.weight ? p.weight[i] : 1.0f);
+        return;
+    }
+#pragma unroll
+    for (int k = 0; k < HELD; k++) {
+        int i = 2 * (k * blockDim.x + threadIdx.x);
+        if (i >= p.width) continue;
+        float2 v = {held[k].x * scale, held[k].y * scale};
+        if (p.weight) v.x *= p.weight[i], v.y *= p.weight[i + 1];
+        if (p.is_split)
+            store_split(y, p.width, i, v.x, v.y);
+        else
+            *(float2 *)(y + i) = v;
+    }
 }
 
 struct ConvArgs {

@@ -250,6 +250,37 @@ __device__ __forceinline__ void copy_ahead(const bf16 *to, const bf16 *from, boo
                  : "memory");
 }
 
+// Writes what a warp has made, two neighbours at once, or puts it with the other parts of a shared tile.
+template <int TALL, int BROAD>
+__device__ __forceinline__ void write_tile(const MatmulArgs &p, float (&sums)[TALL][BROAD][4], int first_row, int first_out,
+                                           int rows) {
+    int lane = threadIdx.x % 32, y_row = p.partial ? p.out : p.y_row;
+    float *to = p.partial ? p.partial + (size_t)blockIdx.y * p.rows * p.out : p.y;
+    bool is_even = y_row % 2 == 0 && p.out % 2 == 0 && is_aligned(to, 8), adds = p.adds && !p.partial;
+    const float *bias = p.partial ? nullptr : p.bias;
+#pragma unroll
+    for (int o = 0; o < BROAD; o++) {
+        int out = first_out + o * 8 + lane % 4 * 2;
+        float bias_x = bias && out < p.out ? bias[out] : 0.0f, bias_y = bias && out + 1 < p.out ? bias[out + 1] : 0.0f;
+#pragma unroll
+        for (int l = 0; l < TALL; l++)
+#pragma unroll
+            for (int half = 0; half < 2; half++) {
+                int row = first_row + l * 16 + lane / 4 + half * 8;
+                if (row >= rows || out >= p.out) continue;
+                float2 v = {sums[l][o][2 * half] + bias_x, sums[l][o][2 * half + 1] + bias_y};
+                float *y = to + (size_t)row * y_row + out;
+                if (is_even) {
+                    float2 before = adds ? *(float2 *)y : float2{0.0f, 0.0f};
+                    *(float2 *)y = {before.x + v.x, before.y + v.y};
+                    continue;
+                }
+                y[0] = adds ? y[0] + v.x : v.x;
+                if (out + 1 < p.out) y[1] = adds ? y[1] + v.y : v.y;
+            }
+    }
+}
+
 // A block multiplies ROWS x OUTS by warps of (ROWS / DOWN) x (OUTS / ACROSS). WIDE: rows begin on 16 bytes and hold a multiple
 // of eight values; then no load has a condition, and none is waited for before the tile before it has been multiplied.
 template <typename W, int ROWS, int OUTS, int DOWN, int ACROSS, bool WIDE>
@@ -380,24 +411,77 @@ __device__ __forceinline__ void matmul(const MatmulArgs &p) {
         __syncthreads();
     }
 
-#pragma unroll
-    for (int l = 0; l < TALL; l++)
-#pragma unroll
-        for (int o = 0; o < BROAD; o++)
-#pragma unroll
-            for (int q = 0; q < 4; q++) {
-                int row = first_row + warp_row + l * 16 + lane / 4 + q / 2 * 8;
-                int out = first_out + warp_out + o * 8 + lane % 4 * 2 + q % 2;
-                if (row >= rows || out >= p.out) continue;
-                if (p.partial) {
-                    p.partial[((size_t)blockIdx.y * p.rows + row) * p.out + out] = sums[l][o][q];
-                    continue;
-                }
-                float sum = sums[l][o][q] + (p.bias ? p.bias[out] : 0.0f);
-                float *y = p.y + (size_t)row * p.y_row + out;
-                *y = p.adds ? *y + sum : sum;
-            }
+    write_tile<TALL, BROAD>(p, sums, first_row + warp_row, first_out + warp_out, rows);
 }
+
+// The same for bf16 weights and rows of x that lie in two parts already, `in` values of the first and then `in` of the second
+// (split_rows and rms_norm in layers.cu write them so): everything goes straight to shared memory, two tiles ahead.
+template <int ROWS, int OUTS, int DOWN, int ACROSS> __device__ __forceinline__ void matmul_split(const MatmulArgs &p) {
+    constexpr int DEPTH = 32, STAGES = 3, THREADS = 32 * DOWN * ACROSS, LINE = DEPTH + 8, EIGHTS = DEPTH / 8;
+    constexpr int TALL = ROWS / DOWN / 16, BROAD = OUTS / ACROSS / 8;
+    constexpr int X_PLANE = ROWS * LINE, BUFFER = 2 * X_PLANE + OUTS * LINE;
+    extern __shared__ float4 shared[];
+    bf16 *buffers = (bf16 *)shared;
+    int first_row = blockIdx.x / p.out_tiles * ROWS, first_out = blockIdx.x % p.out_tiles * OUTS;
+    const bf16 *x = (const bf16 *)p.x, *w = (const bf16 *)p.w;
+
+    auto load = [&](int depth, bf16 *buffer) {
+#pragma unroll
+        for (int i = 0; i < 2 * ROWS * EIGHTS / THREADS; i++) {
+            int at = i * THREADS + threadIdx.x, k = at % EIGHTS * 8, row = at / EIGHTS % ROWS, part = at / (EIGHTS * ROWS);
+            bool is_inside = depth + k < p.in;
+            copy_ahead(buffer + part * X_PLANE + row * LINE + k,
+                       x + (size_t)min(first_row + row, p.rows - 1) * 2 * p.x_row + part * p.in + (is_inside ? depth + k : 0),
+                       is_inside);
+        }
+#pragma unroll
+        for (int i = 0; i < OUTS * EIGHTS / THREADS; i++) {
+            int at = i * THREADS + threadIdx.x, k = at % EIGHTS * 8, out = at / EIGHTS;
+            bool is_inside = depth + k < p.in;
+            copy_ahead(buffer + 2 * X_PLANE + out * LINE + k,
+                       w + (size_t)min(first_out + out, p.out - 1) * p.in + (is_inside ? depth + k : 0), is_inside);
+        }
+        asm volatile("cp.async.commit_group;" ::: "memory");
+    };
+
+    int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+    int warp_row = warp / ACROSS * (ROWS / DOWN), warp_out = warp % ACROSS * (OUTS / ACROSS);
+    float sums[TALL][BROAD][4] = {};
+    for (int stage = 0; stage < STAGES - 1; stage++) load(stage * DEPTH, buffers + stage * BUFFER);
+    int now = 0, next = (STAGES - 1) * BUFFER;
+    for (int depth = 0; depth < p.in; depth += DEPTH) {
+        asm volatile("cp.async.wait_group 1;" ::: "memory");
+        __syncthreads();
+        // Into the tile that was multiplied last; beyond the end it is zeros, and never read.
+        load(depth + (STAGES - 1) * DEPTH, buffers + next);
+        next = next == (STAGES - 1) * BUFFER ? 0 : next + BUFFER;
+        const bf16 *x_tile = buffers + now, *w_tile = x_tile + 2 * X_PLANE;
+        now = now == (STAGES - 1) * BUFFER ? 0 : now + BUFFER;
+#pragma unroll
+        for (int k = 0; k < DEPTH; k += 16) {
+            u32 weights[BROAD / 2][4];
+#pragma unroll
+            for (int o = 0; o < BROAD / 2; o++)
+                load_matrices(weights[o], w_tile + (warp_out + o * 16 + lane % 8 + lane / 16 * 8) * LINE + k + lane / 8 % 2 * 8);
+#pragma unroll
+            for (int l = 0; l < TALL; l++) {
+#pragma unroll
+                for (int part = 1; part >= 0; part--) {
+                    u32 rows[4];
+                    load_matrices(rows, x_tile + part * X_PLANE + (warp_row + l * 16 + lane % 16) * LINE + k + lane / 16 * 8);
+#pragma unroll
+                    for (int o = 0; o < BROAD; o++)
+                        multiply(sums[l][o], rows, weights[o / 2][o % 2 * 2], weights[o / 2][o % 2 * 2 + 1]);
+                }
+            }
+        }
+    }
+    asm volatile("cp.async.wait_group 0;" ::: "memory");
+
+    write_tile<TALL, BROAD>(p, sums, first_row + warp_row, first_out + warp_out, p.rows);
+}
+extern "C" __global__ void __launch_bounds__(256, 2) matmul_split_big(MatmulArgs p) { matmul_split<128, 128, 2, 4>(p); }
+extern "C" __global__ void __launch_bounds__(128, 3) matmul_split_middle(MatmulArgs p) { matmul_split<64, 128, 1, 4>(p); }
 
 // Adds up what the blocks of one tile have made of their parts of `in`, always in the same order; a thread a value.
 extern "C" __global__ void __launch_bounds__(256) matmul_sum(MatmulArgs p) {
@@ -412,8 +496,8 @@ extern "C" __global__ void __launch_bounds__(256) matmul_sum(MatmulArgs p) {
 }
 
 #define MATMUL_KERNELS(NAME, W)                                                                                        \
-    extern "C" __global__ void __launch_bounds__(128, 2) matmul_big_##NAME(MatmulArgs p) {                             \
-        matmul<W, 128, 128, 2, 2, true>(p);                                                                            \
+    extern "C" __global__ void __launch_bounds__(256, 2) matmul_big_##NAME(MatmulArgs p) {                             \
+        matmul<W, 128, 128, 2, 4, true>(p);                                                                            \
     }                                                                                                                  \
     extern "C" __global__ void __launch_bounds__(128, 3) matmul_middle_##NAME(MatmulArgs p) {                          \
         matmul<W, 128, 64, 2, 2, true>(p);                                                                             \

@@ -86,8 +86,8 @@ template <typename T> __device__ __forceinline__ void scan_plain(const ScanArgs 
 #define TILE 8
 // Of 16 exponentials, how many the multiply-add units compute: the special-function unit is the bottleneck, and these units
 // have time to spare, less of it where they also make y.
-#define FMA_SHARE_ENDS 2
-#define FMA_SHARE_FULL 1
+#define FMA_SHARE_ENDS 1
+#define FMA_SHARE_FULL 0
 
 __device__ __forceinline__ void copy_ahead(u32 to, const void *from, int bytes) {
     if (bytes == 16)
@@ -169,6 +169,8 @@ __device__ __forceinline__ void stage(const ScanArgs &p, const Place &at, const 
 template <typename T, int NT, bool ENDS> __device__ __forceinline__ void scan_segment(const ScanArgs &p) {
     extern __shared__ float4 shared[];
     const int SHARE = ENDS ? FMA_SHARE_ENDS : FMA_SHARE_FULL;
+    let_next_begin();
+    wait_for_previous();
     Place at = find_place<1>(p, ENDS ? p.segments - 1 : p.segments);
     int d = at.channel, width = NT * p.lanes, row_room = ENDS ? width : 2 * width, sub_room = TILE * row_room;
     T *buffers = (T *)shared;
@@ -352,7 +354,6 @@ template <typename T, int HELD, bool ENDS> __device__ __forceinline__ void scan_
         bias[i] = p.bias ? p.bias[d + i] : 0.0f, skip[i] = p.skip && !ENDS ? p.skip[d + i] : 0.0f;
 #pragma unroll
         for (int n = 0; n < N; n++) a[i][n] *= LOG2E, h[i][n] = 0.0f;
-        if (!ENDS && from) load_row<N>(from + i * N, h[i]);
     }
 
     // A tile: B (and C) of each of the warp's segments, then what each thread reads of u, delta (and z).
@@ -386,6 +387,12 @@ template <typename T, int HELD, bool ENDS> __device__ __forceinline__ void scan_
         asm volatile("cp.async.commit_group;" ::: "memory");
     };
     for (int ahead = 0; ahead < LEAN_AHEAD; ahead++) stage(ahead * LEAN_TILE, ahead * tile_bytes);
+    // The operands were there before the ends were asked for; the states before the segments are what scan_carry makes.
+    let_next_begin();
+    wait_for_previous();
+#pragma unroll
+    for (int i = 0; i < HELD; i++)
+        if (!ENDS && from) load_row<N>(from + i * N, h[i]);
     int longest = min(p.segment, p.tokens), now = 0, next = LEAN_AHEAD * tile_bytes;
     for (int first = 0; first < longest; first += LEAN_TILE) {
         asm volatile("cp.async.wait_group %0;" ::"n"(LEAN_AHEAD - 1) : "memory");
@@ -448,31 +455,35 @@ template <typename T, int HELD, bool ENDS> __device__ __forceinline__ void scan_
 }
 
 // Threads the states through the segments: starts[0] = initial, starts[s] = exp(A * sums[s-1]) * starts[s-1] + what segment
-// s-1 left. A block has 32 rows (d, n) side by side, and cuts the segments among its threads in y.
-extern "C" __global__ void scan_carry(ScanArgs p) {
-    __shared__ float left[32][33], decay[32][33];
-    int row = blockIdx.x * 32 + threadIdx.x, rows = p.channels * p.slots, batch = blockIdx.y;
+// s-1 left. A block has some rows (d, n) side by side in x, and cuts the segments among its threads in y: each composes its
+// own, takes in what those before it have composed, and goes over its own again.
+extern "C" __global__ void __launch_bounds__(1024) scan_carry(ScanArgs p) {
+    __shared__ float left[1024], decay[1024];
+    let_next_begin();
+    int row = blockIdx.x * blockDim.x + threadIdx.x, rows = p.channels * p.slots, batch = blockIdx.y;
     bool is_live = row < rows;
     row = min(row, rows - 1);
-    int d = row / p.slots, part = threadIdx.y;
+    int d = row / p.slots, part = threadIdx.y, width = blockDim.x;
     int each = (p.segments - 1 + blockDim.y - 1) / blockDim.y;
     int from = min(1 + part * each, p.segments), to = min(from + each, p.segments);
     float a = p.a[row] * LOG2E;
     float *starts = p.starts + (size_t)batch * p.segments * rows + row;
     const float *sums = p.sums + (size_t)batch * p.segments * p.channels + d;
-    float h = 0.0f, exponent = 0.0f;
+    float initial = p.initial ? p.initial[(size_t)batch * rows + row] : 0.0f, h = 0.0f, exponent = 0.0f;
+    wait_for_previous();
 #pragma unroll 8
     for (int s = from; s < to; s++) {
         float x = a * sums[(size_t)(s - 1) * p.channels];
         h = fmaf(exp2_unit(x), h, starts[(size_t)s * rows]);
         exponent += x;
     }
-    left[part][threadIdx.x] = h;
-    decay[part][threadIdx.x] = exp2_unit(exponent);
+    left[part * width + threadIdx.x] = h;
+    decay[part * width + threadIdx.x] = exp2_unit(exponent);
     __syncthreads();
-    h = p.initial ? p.initial[(size_t)batch * rows + row] : 0.0f;
+    h = initial;
     if (part == 0 && is_live) starts[0] = h;
-    for (int q = 0; q < part; q++) h = fmaf(decay[q][threadIdx.x], h, left[q][threadIdx.x]);
+#pragma unroll 4
+    for (int q = 0; q < part; q++) h = fmaf(decay[q * width + threadIdx.x], h, left[q * width + threadIdx.x]);
 #pragma unroll 8
     for (int s = from; s < to; s++) {
         h = fmaf(exp2_unit(a * sums[(size_t)(s - 1) * p.channels]), h, starts[(size_t)s * rows]);
@@ -491,10 +502,10 @@ extern "C" __global__ void scan_plain_bf16(ScanArgs p) { scan_plain<bf16>(p); }
         scan_segment<T, NT, true>(p);                                                                                  \
     }
 #define LEAN_KERNELS(NAME, T, HELD)                                                                                    \
-    extern "C" __global__ void __launch_bounds__(32) scan_full_##NAME##_lean##HELD(ScanArgs p) {                       \
+    extern "C" __global__ void __launch_bounds__(32, 12) scan_full_##NAME##_lean##HELD(ScanArgs p) {                       \
         scan_lean<T, HELD, false>(p);                                                                                  \
     }                                                                                                                  \
-    extern "C" __global__ void __launch_bounds__(32) scan_ends_##NAME##_lean##HELD(ScanArgs p) {                       \
+    extern "C" __global__ void __launch_bounds__(32, 12) scan_ends_##NAME##_lean##HELD(ScanArgs p) {                       \
         scan_lean<T, HELD, true>(p);                                                                                   \
     }
 LEAN_KERNELS(f32, float, 1)

@@ -1,12 +1,15 @@
-// One token through a Mamba-1 block in four launches; the first and the last are `matvec` (matmul.cu): norm + in_proj, and
-// out_proj + residual. Between them:
+// One token through a Mamba-1 block. The first launch and the last are `matvec` (matmul.cu): norm + in_proj, and out_proj +
+// residual. Between them u = silu(conv(x)); dt, B, C = x_proj(u), normed where the family does so; D = softplus(W_dt dt + b);
+// h = exp(D A) h + D B u; y = (C h + skip u) silu(z); and the convolution's window moved on.
 //
-//   step_select  u = silu(conv(x)), then dt, B, C = x_proj(u). A block for one row of x_proj; every block computes all of u,
-//                which costs less than a launch that would write it first.
-//   step_scan    the norms of dt, B and C where the family has them, D = softplus(W_dt dt + b), h = exp(D A) h + D B u,
-//                y = (C h + skip u) silu(z), and the convolution's window moved on. Sixteen threads a channel.
+// Versions, and what each changed:
+//   step_select  a block for one row of x_proj, which computes all of u, for that costs less than a launch that would write it
+//                first; weights and the window are asked for before x is there.
+//   step_scan    sixteen threads a channel for all the rest; weights and the state likewise.
+// One launch for both, by a cluster of eight blocks that see each other's shared memory, took twice as long as the two: eight
+// multiprocessors are too few to fetch what the others would.
 //
-// What bounds them is the latency of a launch, not bytes: x_proj, dt_proj and the state of mamba-130m are 0.6 MB a block.
+// What bounds them is latency, not bytes: x_proj, dt_proj and the state of mamba-130m are 0.6 MB a block.
 
 struct StepArgs {
     const float *xz;           // [2d]: x, z
