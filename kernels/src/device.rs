@@ -132,7 +132,7 @@ fn library_is_present() -> bool {
 }
 
 #[expect(unsafe_code, reason = "a C function that writes through a pointer")]
-fn cuda_version() -> Result<i32, DriverError> {
+pub(crate) fn cuda_version() -> Result<i32, DriverError> {
     let mut version = 0;
     // SAFETY: the pointer is to a live integer; the function may be called before the driver is started.
     unsafe { sys::cuDriverGetVersion(&raw mut version) }.result()?;

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::ffi::c_void;
 use std::panic::catch_unwind;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use cudarc::driver::result::{self, DriverError};
 use cudarc::driver::sys::{
@@ -16,6 +16,7 @@ use cudarc::nvrtc::Ptx;
 use mambascope_core::backend::BackendError;
 
 use crate::device;
+use crate::library::{Library, SplitProduct};
 use crate::source::{self, Source};
 
 /// A kernel: its file and its name there.
@@ -31,6 +32,8 @@ pub(crate) struct Grid {
     /// Whether it may begin while the launch before it is still at work; the kernel itself waits for what it needs
     /// (`wait_for_previous` in common.cuh). Heard where the chip and the way it was compiled allow it.
     pub overlaps: bool,
+    /// Whether all blocks are to run at the same time, because they wait for each other.
+    pub is_cooperative: bool,
 }
 
 impl Grid {
@@ -41,6 +44,7 @@ impl Grid {
             threads: [threads, 1, 1],
             shared: 0,
             overlaps: false,
+            is_cooperative: false,
         }
     }
 }
@@ -79,7 +83,9 @@ struct Origin {
 }
 
 /// The first chip, by its compute capability without the point, whose launches can overlap.
-const FIRST_TO_OVERLAP: u32 = 90;
+const FIRST_TO_OVERLAP: i32 = 90;
+/// The first driver, by its CUDA (1000 · major + 10 · minor), that takes such launches into a graph.
+const FIRST_TO_CAPTURE_OVERLAPS: i32 = 12_030;
 
 /// Asks that a launch may begin before the one before it is done.
 fn overlap_attribute() -> CUlaunchAttribute {
@@ -94,10 +100,16 @@ fn overlap_attribute() -> CUlaunchAttribute {
 
 /// What all streams of a device share.
 struct Device {
+    /// Whether NVRTC and cuBLAS are looked for.
+    has_toolkit: bool,
+    /// Looked for when a product first asks; before the context, so that it goes first.
+    library: OnceLock<Option<Mutex<Library>>>,
     context: Arc<CudaContext>,
     loaded: Mutex<Loaded>,
     /// Its compute capability, without the point.
     chip: u32,
+    /// Whether launches that overlap can be captured.
+    can_overlap: bool,
     multiprocessors: usize,
     shared_limit: usize,
     /// By [`Use`].
@@ -117,8 +129,17 @@ pub enum Use {
     Weights,
     /// What sessions remember.
     State,
-    /// Buffers of a chunk on its way.
+    /// Buffers of a chunk on its way, and what a session keeps books with.
     Activations,
+}
+
+/// Asks that all blocks run at the same time.
+fn cooperative_attribute() -> CUlaunchAttribute {
+    CUlaunchAttribute {
+        id: CUlaunchAttributeID::CU_LAUNCH_ATTRIBUTE_COOPERATIVE,
+        pad: [0; 4],
+        value: CUlaunchAttributeValue { cooperative: 1 },
+    }
 }
 
 impl Gpu {
@@ -127,10 +148,23 @@ impl Gpu {
     /// # Errors
     /// What the driver said.
     pub fn start() -> Result<Arc<Self>, BackendError> {
+        Self::start_with(true)
+    }
+
+    /// The same as on a machine where there is a driver and nothing else: kernels from the committed PTX, products by this
+    /// crate's own.
+    ///
+    /// # Errors
+    /// What the driver said.
+    pub fn start_with_driver_alone() -> Result<Arc<Self>, BackendError> {
+        Self::start_with(false)
+    }
+
+    fn start_with(has_toolkit: bool) -> Result<Arc<Self>, BackendError> {
         if let Some(reason) = device::unavailable_reason() {
             return Err(BackendError::Device(reason));
         }
-        let started = catch_unwind(Self::start_first);
+        let started = catch_unwind(|| Self::start_first(has_toolkit));
         started
             .unwrap_or_else(|_| {
                 Err(BackendError::Device(
@@ -141,7 +175,7 @@ impl Gpu {
             .map(Arc::new)
     }
 
-    fn start_first() -> Result<Self, BackendError> {
+    fn start_first(has_toolkit: bool) -> Result<Self, BackendError> {
         let starting = |error| refusal("starting the device", error);
         let context = CudaContext::new(0).map_err(starting)?;
         #[expect(
@@ -162,9 +196,13 @@ impl Gpu {
         let shared_limit =
             attribute(Attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN)? as usize;
         let device = Device {
+            has_toolkit,
+            library: OnceLock::new(),
             context,
             loaded: Mutex::default(),
             chip: (10 * major + minor) as u32,
+            can_overlap: device::cuda_version().map_err(starting)? >= FIRST_TO_CAPTURE_OVERLAPS
+                && 10 * major + minor >= FIRST_TO_OVERLAP,
             multiprocessors,
             shared_limit,
             in_use: Default::default(),
@@ -206,6 +244,29 @@ impl Gpu {
         loaded.modules.insert(source, Arc::clone(&module));
         loaded.origins.insert(source, origin);
         Ok(module)
+    }
+
+    /// Asks cuBLAS for a product; whether there is a cuBLAS to ask.
+    pub(crate) fn ask_library(&self, product: &SplitProduct) -> Result<bool, BackendError> {
+        self.bind()?;
+        let library = self.device.library.get_or_init(|| {
+            let library = self.device.has_toolkit.then(Library::find);
+            library.flatten().map(Mutex::new)
+        });
+        let Some(library) = library else {
+            return Ok(false);
+        };
+        let library = library.lock().unwrap_or_else(PoisonError::into_inner);
+        library.run(self.stream.cu_stream(), product)?;
+        Ok(true)
+    }
+
+    /// Who makes the products of many tokens with weights in bf16; nothing before the first.
+    pub(crate) fn library_note(&self) -> Option<&'static str> {
+        self.device.library.get().map(|library| match library {
+            Some(_) => "large products in bf16: cuBLAS",
+            None => "large products in bf16: matmul, for there is no cuBLAS on this machine",
+        })
     }
 
     /// Bytes this program holds on the device for a purpose.
@@ -279,7 +340,13 @@ impl Gpu {
         let function = self.function(kernel)?;
         let [blocks, threads] = [grid.blocks, grid.threads].map(|of| of.map(|n| n as u32));
         let mut arguments = [std::ptr::from_ref(args).cast_mut().cast::<c_void>()];
-        let mut overlap = overlap_attribute();
+        let mut attributes = Vec::new();
+        if grid.overlaps && function.knows_to_wait {
+            attributes.push(overlap_attribute());
+        }
+        if grid.is_cooperative {
+            attributes.push(cooperative_attribute());
+        }
         let config = CUlaunchConfig {
             gridDimX: blocks[0],
             gridDimY: blocks[1],
@@ -289,13 +356,13 @@ impl Gpu {
             blockDimZ: threads[2],
             sharedMemBytes: grid.shared as u32,
             hStream: self.stream.cu_stream(),
-            attrs: &raw mut overlap,
-            numAttrs: (grid.overlaps && function.knows_to_wait).into(),
+            attrs: attributes.as_mut_ptr(),
+            numAttrs: attributes.len() as u32,
         };
         #[expect(unsafe_code, reason = "launching a kernel is a call of C")]
         // SAFETY: the arguments are the structure the kernel takes (`KernelArgs`), copied during the call; their pointers are
         // to buffers of this device, whose release is ordered behind the kernel on the same stream. The configuration's
-        // pointer is to an attribute that outlives the call.
+        // pointer is to attributes that outlive the call.
         let launched = unsafe {
             cuLaunchKernelEx(
                 &raw const config,
@@ -327,7 +394,7 @@ impl Gpu {
             .is_some_and(|origin| origin.is_native);
         let function = Function {
             function,
-            knows_to_wait: is_native && self.device.chip >= FIRST_TO_OVERLAP,
+            knows_to_wait: is_native && self.device.can_overlap,
         };
         loaded.functions.insert(kernel, function.clone());
         Ok(function)
@@ -347,7 +414,12 @@ impl Gpu {
 
     /// A file's kernels, for this chip where NVRTC is, and otherwise from the committed PTX.
     fn load(&self, source: Source) -> Result<(Arc<CudaModule>, Origin), BackendError> {
-        let own = source::compile(&source.text(), self.device.chip).and_then(|ptx| {
+        let compiled = if self.device.has_toolkit {
+            source::compile(&source.text(), self.device.chip)
+        } else {
+            Err("no toolkit was looked for".to_owned())
+        };
+        let own = compiled.and_then(|ptx| {
             let module = self.device.context.load_module(Ptx::from_src(ptx));
             module.map_err(|error| format!("the driver refused what NVRTC made ({error})"))
         });

@@ -7,12 +7,14 @@ mod blocks;
 mod buffer;
 pub mod device;
 mod gpu;
+mod library;
 mod ops;
 mod pass;
 mod scan;
 mod session;
 pub mod source;
 mod ssd;
+mod token;
 mod weights;
 
 pub use backend::CudaBackend;

@@ -5,6 +5,7 @@ use mambascope_core::backend::BackendError;
 
 use crate::buffer::Buffer;
 use crate::gpu::{Gpu, Grid, Kernel, KernelArgs};
+use crate::library::SplitProduct;
 use crate::source::Source;
 use crate::weights::Matrix;
 
@@ -108,7 +109,7 @@ const TILES: [Tile; 3] = [
     Tile {
         rows: 128,
         outs: 128,
-        threads: 128,
+        threads: 256,
         bf16: "matmul_big_bf16",
         f32: "matmul_big_f32",
     },
@@ -220,7 +221,25 @@ impl Product<'_> {
             && self.x.at.is_multiple_of(16)
     }
 
+    /// By cuBLAS where there is one, which has no place for a bias, and by `matmul_split` elsewhere.
     fn run_split(&self, gpu: &Gpu) -> Result<(), BackendError> {
+        if self.bias.is_none() {
+            let product = SplitProduct {
+                x: self.x.at,
+                // A value of f32 is two of bf16.
+                x_row: 2 * self.x.row,
+                weight: self.weight.pointer(),
+                y: self.y.at,
+                y_row: self.y.row,
+                rows: self.rows,
+                out: self.weight.out,
+                inputs: self.weight.inputs,
+                adds: self.adds,
+            };
+            if gpu.ask_library(&product)? {
+                return Ok(());
+            }
+        }
         // `matmul_split_big` and `matmul_split_middle` in matmul.cu; three tiles of 32 values, each line 8 longer than it needs.
         let tiles =
             |rows: usize, outs: usize| self.rows.div_ceil(rows) * self.weight.out.div_ceil(outs);
@@ -513,60 +532,48 @@ impl Pairwise {
     }
 }
 
-/// `ArgmaxArgs` of layers.cu.
+/// `EndArgs` of layers.cu.
 #[repr(C)]
-struct ArgmaxArgs {
+struct EndArgs {
     scores: u64,
     id: u64,
-    vocab: i32,
-    spare: i32,
-}
-#[expect(unsafe_code, reason = "laid out as in layers.cu")]
-// SAFETY: the same fields in the same order.
-unsafe impl KernelArgs for ArgmaxArgs {}
-
-/// id ← the most likely token.
-pub(crate) fn argmax(
-    gpu: &Gpu,
-    scores: &Buffer<f32>,
-    id: &Buffer<i32>,
-) -> Result<(), BackendError> {
-    let args = ArgmaxArgs {
-        scores: scores.pointer(),
-        id: id.pointer(),
-        vocab: scores.len() as i32,
-        spare: 0,
-    };
-    gpu.launch(Kernel(Source::Layers, "argmax"), Grid::line(1, 1024), &args)
-}
-
-/// `CountArgs` of layers.cu.
-#[repr(C)]
-struct CountArgs {
     position: u64,
-    by: i32,
-    spare: i32,
+    arrivals: u64,
+    vocab: i32,
+    tokens: i32,
 }
 #[expect(unsafe_code, reason = "laid out as in layers.cu")]
 // SAFETY: the same fields in the same order.
-unsafe impl KernelArgs for CountArgs {}
+unsafe impl KernelArgs for EndArgs {}
 
-/// position ← position + by.
-pub(crate) fn count_tokens(
-    gpu: &Gpu,
-    position: &Buffer<i32>,
-    by: usize,
-) -> Result<(), BackendError> {
-    let args = CountArgs {
-        position: position.pointer(),
-        by: by as i32,
-        spare: 0,
-    };
-    gpu.launch(
-        Kernel(Source::Layers, "count_tokens"),
-        Grid::line(1, 1),
-        &args,
-    )
+/// What ends a pass.
+pub(crate) struct End<'a> {
+    pub scores: &'a Buffer<f32>,
+    /// Gets the most likely token.
+    pub id: &'a Buffer<i32>,
+    /// Tokens read, which grow by the pass's.
+    pub position: &'a Buffer<i32>,
+    /// Goes back to zero for the next token's kernel.
+    pub arrivals: &'a Buffer<i32>,
+    pub tokens: usize,
+}
+
+impl End<'_> {
+    pub(crate) fn run(&self, gpu: &Gpu) -> Result<(), BackendError> {
+        let args = EndArgs {
+            scores: self.scores.pointer(),
+            id: self.id.pointer(),
+            position: self.position.pointer(),
+            arrivals: self.arrivals.pointer(),
+            vocab: self.scores.len() as i32,
+            tokens: self.tokens as i32,
+        };
+        gpu.launch(
+            Kernel(Source::Layers, "end_pass"),
+            Grid::line(1, 1024),
+            &args,
+        )
+    }
 }
 
 #[cfg(test)]

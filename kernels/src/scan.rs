@@ -214,6 +214,7 @@ impl Plan {
             threads: [WARP, 1, 1],
             shared,
             overlaps: false,
+            is_cooperative: false,
         }
     }
 }
@@ -235,6 +236,7 @@ pub(crate) fn launch_plain(
         threads: [THREADS, 1, 1],
         shared: 0,
         overlaps: false,
+        is_cooperative: false,
     };
     gpu.launch(Kernel(Source::Scan, name), grid, args)
 }
@@ -310,6 +312,7 @@ pub(crate) fn launch_segments(
             threads: [side, parts, 1],
             shared: 0,
             overlaps: true,
+            is_cooperative: false,
         };
         gpu.launch(Kernel(Source::Scan, "scan_carry"), grid, &args)?;
     }

@@ -6,7 +6,7 @@ use cudarc::driver::CudaGraph;
 use cudarc::driver::sys::{CUgraphInstantiate_flags, CUstreamCaptureMode};
 use mambascope_core::backend::{BackendError, Session, check_ids};
 use mambascope_core::generate::{Sampler, Sampling};
-use mambascope_core::model::{FeedForwardDims, MixerDims, Model};
+use mambascope_core::model::{BlockDims, FeedForwardDims, MixerDims, Model};
 use mambascope_core::state::{LayerState, RecurrentState, State, StateBytes};
 use mambascope_core::trace::{Probe, Site, Tap};
 
@@ -15,12 +15,14 @@ use crate::blocks::mamba::Memory;
 use crate::blocks::{attention, feed_forward, mamba, mamba2};
 use crate::buffer::Buffer;
 use crate::gpu::{Gpu, Use, refusal};
-use crate::ops::{self, Product, Rows};
+use crate::ops::{self, End, Product, Rows};
 use crate::pass::{Pass, Scratch};
+use crate::token::TokenPass;
 use crate::weights::{DeviceModel, MixerWeights};
+use crate::{scan, ssd};
 
 /// Tokens a chunk has at most: enough for the tensor cores, little enough for the memory.
-pub const MOST_TOKENS: usize = 2048;
+pub(crate) const MOST_TOKENS: usize = 2048;
 
 /// What one block remembers.
 enum Block {
@@ -61,6 +63,10 @@ pub(crate) struct CudaSession {
     device_logits: Buffer<f32>,
     logits: Vec<f32>,
     seen: Seen,
+    /// For a model whose token goes through all blocks in one launch.
+    token: Option<TokenPass>,
+    /// What that launch counts with; zero between two.
+    arrivals: Buffer<i32>,
     step: Option<Captured>,
     /// Whether a token has gone through uncaptured, so that all its kernels are loaded.
     is_warm: bool,
@@ -74,6 +80,8 @@ impl CudaSession {
         weights: Arc<DeviceModel>,
         is_poisoning: bool,
     ) -> Result<Self, BackendError> {
+        let dims = model.config.blocks.iter();
+        dims.enumerate().try_for_each(|(i, dims)| check(i, dims))?;
         let blocks = model.config.blocks.iter().map(|block| match &block.mixer {
             MixerDims::Mamba(dims) => {
                 let memory = Memory::new(
@@ -87,11 +95,18 @@ impl CudaSession {
             MixerDims::Attention(dims) => Ok(Block::Attention(Cache::new(gpu, dims)?)),
         });
         let vocab = model.config.vocab_size;
+        let blocks = blocks.collect::<Result<Vec<_>, BackendError>>()?;
+        let memories = blocks.iter().map(|block| match block {
+            Block::Scan(memory) => Some(memory),
+            Block::Attention(_) => None,
+        });
         Ok(Self {
-            blocks: blocks.collect::<Result<_, BackendError>>()?,
+            token: TokenPass::new(gpu, model, &weights, memories)?,
+            arrivals: Buffer::zeros(gpu, Use::Activations, 1)?,
+            blocks,
             scratch: Scratch::new(gpu, model, 1)?,
             position: 0,
-            device_position: Buffer::zeros(gpu, Use::State, 1)?,
+            device_position: Buffer::zeros(gpu, Use::Activations, 1)?,
             ids: Buffer::zeros(gpu, Use::Activations, MOST_TOKENS)?,
             device_logits: Buffer::zeros(gpu, Use::Activations, vocab)?,
             logits: vec![0.0; vocab],
@@ -224,12 +239,33 @@ impl CudaSession {
         };
         ops::embed(gpu, &self.ids, &weights.embedding, &scratch.x, tokens)?;
         pass.record_stream(Site::model(Probe::Embedded))?;
-        for (i, block) in self.blocks.iter().enumerate() {
-            run_block(&mut pass, i, weights, block)?;
+        match &self.token {
+            Some(token) if pass.may_fuse() => {
+                if pass.is_poisoning {
+                    scratch.poison()?;
+                }
+                token.run(gpu, scratch, &self.arrivals)?;
+            }
+            _ => {
+                for (i, block) in self.blocks.iter().enumerate() {
+                    run_block(&mut pass, i, weights, block)?;
+                }
+            }
         }
         head(&mut pass, weights, &mut self.device_logits)?;
-        ops::count_tokens(gpu, &self.device_position, tokens)?;
-        ops::argmax(gpu, &self.device_logits, &self.ids)
+        self.end(tokens)
+    }
+
+    /// The most likely token to come, and `tokens` more read.
+    fn end(&self, tokens: usize) -> Result<(), BackendError> {
+        let end = End {
+            scores: &self.device_logits,
+            id: &self.ids,
+            position: &self.device_position,
+            arrivals: &self.arrivals,
+            tokens,
+        };
+        end.run(&self.gpu)
     }
 
     /// Reads all ids, in as many chunks as it takes.
@@ -243,6 +279,28 @@ impl CudaSession {
         }
         Ok(())
     }
+}
+
+/// Whether the kernels have room for a block: said before anything is read, for a pass that stops in the middle would leave a
+/// state that is neither of before nor of after.
+fn check(i: usize, block: &BlockDims) -> Result<(), BackendError> {
+    let limits = match block.mixer {
+        MixerDims::Mamba(dims) => ("slots a channel", dims.d_state, scan::MOST_SLOTS),
+        MixerDims::Mamba2(dims) => ("slots a channel", dims.d_state, ssd::MOST_SLOTS),
+        MixerDims::Attention(dims) => ("values a head", dims.head_dim, attention::WIDEST_HEAD),
+    };
+    let experts = match block.feed_forward {
+        Some(FeedForwardDims::Experts { count, .. }) => count,
+        _ => 0,
+    };
+    for (what, found, most) in [limits, ("experts", experts, feed_forward::MOST_EXPERTS)] {
+        if found > most {
+            return Err(BackendError::Device(format!(
+                "CUDA's kernels have room for {most} {what}, and layer {i} of this model has {found}: choose a CPU backend."
+            )));
+        }
+    }
+    Ok(())
 }
 
 /// Whether anything of a pass is to be recorded.
@@ -446,7 +504,7 @@ impl Session for CudaSession {
             None => self.logits.fill(0.0),
         }
         self.device_logits.upload(&self.logits)?;
-        ops::argmax(&self.gpu, &self.device_logits, &self.ids)?;
+        self.end(0)?;
         self.seen = Seen {
             logits: true,
             choice: None,

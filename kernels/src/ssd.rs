@@ -14,7 +14,7 @@ use crate::source::Source;
 /// Tokens of a chunk (`CHUNK` in ssd.cu).
 pub(crate) const CHUNK: usize = 64;
 /// Most slots of the recurrence.
-const MOST_SLOTS: usize = 1024;
+pub(crate) const MOST_SLOTS: usize = 1024;
 
 /// Sizes of a scan.
 #[derive(Clone, Copy, Debug)]
@@ -98,14 +98,12 @@ impl SsdArgs {
 
 /// v1: the recurrence, any shape; can record every state.
 pub(crate) fn launch_plain(gpu: &Gpu, args: &SsdArgs) -> Result<(), BackendError> {
-    check_slots(args.d_state as usize)?;
     let grid = Grid::line(args.rows().div_ceil(4), 128);
     gpu.launch(Kernel(Source::Ssd, "ssd_plain"), grid, args)
 }
 
 /// One token.
 pub(crate) fn launch_step(gpu: &Gpu, args: &SsdArgs) -> Result<(), BackendError> {
-    check_slots(args.d_state as usize)?;
     let grid = Grid::line(args.rows().div_ceil(4), 128);
     gpu.launch(Kernel(Source::Ssd, "ssd_step"), grid, args)
 }
@@ -123,6 +121,7 @@ pub(crate) fn launch_chunked(
         threads: [128, 1, 1],
         shared: 0,
         overlaps: false,
+        is_cooperative: false,
     };
     let (p, n) = (tiles(shape.head_dim), tiles(shape.d_state));
     let kernel = |name| Kernel(Source::Ssd, name);
@@ -172,6 +171,7 @@ pub(crate) fn ssd_alone(
         || Array3::zeros((heads, head_dim, d_state)),
         |h| h.to_owned(),
     );
+    check_slots(d_state)?;
     if tokens == 0 || heads * head_dim * d_state == 0 {
         return Ok(SsdOutput {
             y_lhp: Array3::zeros((tokens, heads, head_dim)),

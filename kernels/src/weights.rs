@@ -197,9 +197,12 @@ fn layer_weights(gpu: &Arc<Gpu>, layer: &Layer) -> Result<LayerWeights, BackendE
     })
 }
 
-/// −exp(A_log).
+/// −exp(A_log). An infinite one becomes one that forgets as surely: with a Δ of zero, which stands for "no token" in the scans,
+/// its product would be no number.
 fn decay(gpu: &Arc<Gpu>, a_log: &Tensor) -> Result<Buffer<f32>, BackendError> {
-    let values: Vec<f32> = a_log.iter_f32().map(|a| -a.exp()).collect();
+    const AT_ONCE: f32 = -1e30;
+    let finite = |a: f32| if a == f32::NEG_INFINITY { AT_ONCE } else { a };
+    let values: Vec<f32> = a_log.iter_f32().map(|a| finite(-a.exp())).collect();
     Buffer::of(gpu, Use::Weights, &values)
 }
 

@@ -6,7 +6,7 @@ use std::sync::{Arc, Barrier};
 use mambascope_core::backend::{Backend, BackendError, FastBackend, NaiveBackend, Session};
 use mambascope_core::checkpoint::synthetic;
 use mambascope_core::generate::{Sampler, Sampling, argmax};
-use mambascope_core::model::{AttentionDims, Model};
+use mambascope_core::model::Model;
 use mambascope_core::scan::{ScanInput, ScanOperands, ScanShape};
 use mambascope_core::state::{State, StateBytes};
 use mambascope_core::tensor::{Dtype, Tensor};
@@ -72,19 +72,10 @@ fn weight_bytes(model: &Model) -> u64 {
     model.tensors().map(of_tensor).sum()
 }
 
-/// And the angles of rotary positions, which no checkpoint has.
-fn angle_bytes(model: &Model) -> u64 {
-    let attention = |dims: AttentionDims| dims.rope_theta.map_or(0, |_| dims.head_dim / 2 * 4);
-    let blocks = model.config.blocks.iter();
-    let angles = blocks.filter_map(|block| block.mixer.attention().map(attention));
-    angles.sum::<usize>() as u64
-}
-
-/// What a session holds that has read `tokens` at once: its states, the room of its caches, its position.
+/// What a session remembers that has read `tokens` at once: its states, and the room of its caches.
 fn state_bytes(model: &Model, tokens: usize) -> u64 {
     let rows = tokens.next_power_of_two().max(256);
-    let formula = StateBytes::formula(&model.config, rows);
-    (formula.total() + size_of::<i32>()) as u64
+    StateBytes::formula(&model.config, rows).total() as u64
 }
 
 #[test]
@@ -103,8 +94,7 @@ fn memory_is_what_the_formulas_say() {
             // What was let go is free when the device is done.
             scores(&mut *session);
             let held = backend.device_bytes().unwrap();
-            let (weights, angles) = (weight_bytes(&model), angle_bytes(&model));
-            assert_eq!(held.weights, weights + angles, "{what}");
+            assert_eq!(held.weights, weight_bytes(&model), "{what}");
             assert_eq!(held.state, state_bytes(&model, 300), "{what}");
             assert!(held.activations > 0, "{what}");
             let counted = held.weights + held.state + held.activations;
@@ -117,9 +107,9 @@ fn memory_is_what_the_formulas_say() {
             );
             let second = backend.open(&model).unwrap();
             let shared = backend.device_bytes().unwrap();
-            assert!(
-                shared.weights <= held.weights + angles,
-                "{what}: a second session copies no weights: {shared:?}"
+            assert_eq!(
+                shared.weights, held.weights,
+                "{what}: a second session copies no weights"
             );
             drop((session, second));
             let left = backend.device_bytes().unwrap();

@@ -35,13 +35,21 @@ pub fn backends() -> Vec<Box<dyn Backend>> {
     ]
 }
 
-/// The CUDA backend, once for each rung of its scan; the first with buffers that hold no number before every block, so that a
-/// value some kernel forgot to write shows, the others as they are, with the pass of a token captured.
+/// The CUDA backend, once for each rung of its scan. The first as on a machine with a driver alone, with buffers that hold no
+/// number before every block, so that a value some kernel forgot to write shows; the others with what toolkit there is, as they
+/// are, with the pass of a token captured.
 pub fn cuda() -> Vec<Box<dyn Backend>> {
-    static GPU: OnceLock<Arc<Gpu>> = OnceLock::new();
-    let gpu = GPU.get_or_init(|| Gpu::start().unwrap());
+    static GPUS: OnceLock<[Arc<Gpu>; 2]> = OnceLock::new();
+    let [alone, full] = GPUS
+        .get_or_init(|| {
+            [
+                Gpu::start_with_driver_alone().unwrap(),
+                Gpu::start().unwrap(),
+            ]
+        })
+        .each_ref();
     let on_rung = |(i, scan_kernel)| {
-        let mut backend = CudaBackend::on(gpu).unwrap();
+        let mut backend = CudaBackend::on(if i == 0 { alone } else { full }).unwrap();
         (backend.scan_kernel, backend.is_poisoning) = (scan_kernel, i == 0);
         Box::new(backend) as Box<dyn Backend>
     };

@@ -15,7 +15,7 @@ use crate::source::Source;
 use crate::weights::AttentionWeights;
 
 /// Widest head (`MAX_HEAD_DIM` in attention.cu).
-const WIDEST_HEAD: usize = 256;
+pub(crate) const WIDEST_HEAD: usize = 256;
 /// Rows a cache begins with.
 const FIRST_ROWS: usize = 256;
 
@@ -33,18 +33,12 @@ pub(crate) struct Cache {
 
 impl Cache {
     pub(crate) fn new(gpu: &Arc<Gpu>, dims: &AttentionDims) -> Result<Self, BackendError> {
-        if dims.head_dim > WIDEST_HEAD {
-            return Err(BackendError::Device(format!(
-                "CUDA's attention has room for {WIDEST_HEAD} values a head, and this model's heads have {}: choose a CPU backend.",
-                dims.head_dim
-            )));
-        }
         let frequencies = dims.rope_theta.map(|theta| {
             let pairs = 0..dims.head_dim / 2;
             let values: Vec<f32> = pairs
                 .map(|i| rotary_frequency(i, dims.head_dim, theta))
                 .collect();
-            Buffer::of(gpu, Use::Weights, &values)
+            Buffer::of(gpu, Use::Activations, &values)
         });
         let width = dims.kv_width();
         Ok(Self {

@@ -11,9 +11,7 @@ use crate::buffer::Buffer;
 use crate::gpu::{Gpu, Grid, Kernel, KernelArgs, Use};
 use crate::ops::{Conv, Norm, Pairwise, Rows, address, rms_norm};
 use crate::pass::Pass;
-use crate::scan::{
-    LEAN_HELD, MOST_SLOTS, Operand, Plan, ScanArgs, launch_segments, lean, too_many_slots,
-};
+use crate::scan::{LEAN_HELD, Operand, Plan, ScanArgs, launch_segments, lean};
 use crate::source::Source;
 use crate::weights::MambaWeights;
 
@@ -85,9 +83,6 @@ pub(crate) fn run(
 ) -> Result<(), BackendError> {
     if pass.may_fuse() {
         return step(pass, i, norm, weights, dims, memory);
-    }
-    if dims.d_state > MOST_SLOTS {
-        return Err(too_many_slots(dims.d_state));
     }
     project_in(pass, i, norm, weights, dims, memory)?;
     select(pass, i, weights, dims)?;

@@ -153,14 +153,17 @@ extern "C" __global__ void activate_delta(PairArgs p) {
     if (i < p.width) p.y[(size_t)l * p.y_row + i] = softplus(p.z[(size_t)l * p.z_row + i]);
 }
 
-struct ArgmaxArgs {
+struct EndArgs {
     const float *scores; // [v]
     int *id;
-    int vocab, spare;
+    int *position; // tokens read, kept on the device because a captured graph cannot be told
+    u32 *arrivals; // of `token_pass` (step.cu)
+    int vocab, tokens;
 };
 
-// The first of the largest scores; NaN never wins, and of nothing but NaN the first is taken. One block of 1024.
-extern "C" __global__ void argmax(ArgmaxArgs p) {
+// Ends a pass: the first of the largest scores (NaN never wins, and of nothing but NaN the first is taken), and the counters.
+// One block of 1024.
+extern "C" __global__ void end_pass(EndArgs p) {
     __shared__ float best[32];
     __shared__ int where[32];
     float most = -__int_as_float(0x7f800000);
@@ -186,13 +189,5 @@ extern "C" __global__ void argmax(ArgmaxArgs p) {
     if (threadIdx.x >= 32) return;
     most = best[threadIdx.x], at = where[threadIdx.x];
     for (int o = 16; o > 0; o >>= 1) merge(__shfl_xor_sync(FULL_WARP, most, o), __shfl_xor_sync(FULL_WARP, at, o));
-    if (threadIdx.x == 0) *p.id = at;
+    if (threadIdx.x == 0) *p.id = at, *p.position += p.tokens, *p.arrivals = 0;
 }
-
-struct CountArgs {
-    int *position;
-    int by, spare;
-};
-
-// Tokens read so far, kept on the device because a captured graph cannot be told.
-extern "C" __global__ void count_tokens(CountArgs p) { *p.position += p.by; }
