@@ -32,8 +32,6 @@ pub(crate) struct Grid {
     /// Whether it may begin while the launch before it is still at work; the kernel itself waits for what it needs
     /// (`wait_for_previous` in common.cuh). Heard where the chip and the way it was compiled allow it.
     pub overlaps: bool,
-    /// Whether all blocks are to run at the same time, because they wait for each other.
-    pub is_cooperative: bool,
 }
 
 impl Grid {
@@ -44,7 +42,6 @@ impl Grid {
             threads: [threads, 1, 1],
             shared: 0,
             overlaps: false,
-            is_cooperative: false,
         }
     }
 }
@@ -131,15 +128,6 @@ pub enum Use {
     State,
     /// Buffers of a chunk on its way, and what a session keeps books with.
     Activations,
-}
-
-/// Asks that all blocks run at the same time.
-fn cooperative_attribute() -> CUlaunchAttribute {
-    CUlaunchAttribute {
-        id: CUlaunchAttributeID::CU_LAUNCH_ATTRIBUTE_COOPERATIVE,
-        pad: [0; 4],
-        value: CUlaunchAttributeValue { cooperative: 1 },
-    }
 }
 
 impl Gpu {
@@ -343,9 +331,6 @@ impl Gpu {
         let mut attributes = Vec::new();
         if grid.overlaps && function.knows_to_wait {
             attributes.push(overlap_attribute());
-        }
-        if grid.is_cooperative {
-            attributes.push(cooperative_attribute());
         }
         let config = CUlaunchConfig {
             gridDimX: blocks[0],

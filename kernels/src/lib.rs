@@ -14,7 +14,6 @@ mod scan;
 mod session;
 pub mod source;
 mod ssd;
-mod token;
 mod weights;
 
 pub use backend::CudaBackend;

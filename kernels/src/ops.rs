@@ -538,7 +538,6 @@ struct EndArgs {
     scores: u64,
     id: u64,
     position: u64,
-    arrivals: u64,
     vocab: i32,
     tokens: i32,
 }
@@ -553,8 +552,6 @@ pub(crate) struct End<'a> {
     pub id: &'a Buffer<i32>,
     /// Tokens read, which grow by the pass's.
     pub position: &'a Buffer<i32>,
-    /// Goes back to zero for the next token's kernel.
-    pub arrivals: &'a Buffer<i32>,
     pub tokens: usize,
 }
 
@@ -564,7 +561,6 @@ impl End<'_> {
             scores: self.scores.pointer(),
             id: self.id.pointer(),
             position: self.position.pointer(),
-            arrivals: self.arrivals.pointer(),
             vocab: self.scores.len() as i32,
             tokens: self.tokens as i32,
         };

@@ -214,7 +214,6 @@ impl Plan {
             threads: [WARP, 1, 1],
             shared,
             overlaps: false,
-            is_cooperative: false,
         }
     }
 }
@@ -236,7 +235,6 @@ pub(crate) fn launch_plain(
         threads: [THREADS, 1, 1],
         shared: 0,
         overlaps: false,
-        is_cooperative: false,
     };
     gpu.launch(Kernel(Source::Scan, name), grid, args)
 }
@@ -305,14 +303,13 @@ pub(crate) fn launch_segments(
         gpu.launch(Kernel(Source::Scan, ends), grid, &args)?;
         // Few rows are cut into more parts, so that no thread goes over many segments.
         let is_few = rows * batch < gpu.multiprocessors() * WARP;
-        let (side, most_parts) = if is_few { (8, 128) } else { (WARP, 32) };
+        let (side, most_parts) = if is_few { (4, 256) } else { (WARP, 32) };
         let parts = (plan.segments - 1).div_ceil(8).min(most_parts);
         let grid = Grid {
             blocks: [rows.div_ceil(side), batch, 1],
             threads: [side, parts, 1],
             shared: 0,
             overlaps: true,
-            is_cooperative: false,
         };
         gpu.launch(Kernel(Source::Scan, "scan_carry"), grid, &args)?;
     }

@@ -17,7 +17,6 @@ use crate::buffer::Buffer;
 use crate::gpu::{Gpu, Use, refusal};
 use crate::ops::{self, End, Product, Rows};
 use crate::pass::{Pass, Scratch};
-use crate::token::TokenPass;
 use crate::weights::{DeviceModel, MixerWeights};
 use crate::{scan, ssd};
 
@@ -63,10 +62,6 @@ pub(crate) struct CudaSession {
     device_logits: Buffer<f32>,
     logits: Vec<f32>,
     seen: Seen,
-    /// For a model whose token goes through all blocks in one launch.
-    token: Option<TokenPass>,
-    /// What that launch counts with; zero between two.
-    arrivals: Buffer<i32>,
     step: Option<Captured>,
     /// Whether a token has gone through uncaptured, so that all its kernels are loaded.
     is_warm: bool,
@@ -96,13 +91,7 @@ impl CudaSession {
         });
         let vocab = model.config.vocab_size;
         let blocks = blocks.collect::<Result<Vec<_>, BackendError>>()?;
-        let memories = blocks.iter().map(|block| match block {
-            Block::Scan(memory) => Some(memory),
-            Block::Attention(_) => None,
-        });
         Ok(Self {
-            token: TokenPass::new(gpu, model, &weights, memories)?,
-            arrivals: Buffer::zeros(gpu, Use::Activations, 1)?,
             blocks,
             scratch: Scratch::new(gpu, model, 1)?,
             position: 0,
@@ -239,18 +228,8 @@ impl CudaSession {
         };
         ops::embed(gpu, &self.ids, &weights.embedding, &scratch.x, tokens)?;
         pass.record_stream(Site::model(Probe::Embedded))?;
-        match &self.token {
-            Some(token) if pass.may_fuse() => {
-                if pass.is_poisoning {
-                    scratch.poison()?;
-                }
-                token.run(gpu, scratch, &self.arrivals)?;
-            }
-            _ => {
-                for (i, block) in self.blocks.iter().enumerate() {
-                    run_block(&mut pass, i, weights, block)?;
-                }
-            }
+        for (i, block) in self.blocks.iter().enumerate() {
+            run_block(&mut pass, i, weights, block)?;
         }
         head(&mut pass, weights, &mut self.device_logits)?;
         self.end(tokens)
@@ -262,7 +241,6 @@ impl CudaSession {
             scores: &self.device_logits,
             id: &self.ids,
             position: &self.device_position,
-            arrivals: &self.arrivals,
             tokens,
         };
         end.run(&self.gpu)

@@ -121,7 +121,6 @@ pub(crate) fn launch_chunked(
         threads: [128, 1, 1],
         shared: 0,
         overlaps: false,
-        is_cooperative: false,
     };
     let (p, n) = (tiles(shape.head_dim), tiles(shape.d_state));
     let kernel = |name| Kernel(Source::Ssd, name);

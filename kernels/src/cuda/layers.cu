@@ -157,11 +157,10 @@ struct EndArgs {
     const float *scores; // [v]
     int *id;
     int *position; // tokens read, kept on the device because a captured graph cannot be told
-    u32 *arrivals; // of `token_pass` (step.cu)
     int vocab, tokens;
 };
 
-// Ends a pass: the first of the largest scores (NaN never wins, and of nothing but NaN the first is taken), and the counters.
+// Ends a pass: the first of the largest scores (NaN never wins, and of nothing but NaN the first is taken), and the count.
 // One block of 1024.
 extern "C" __global__ void end_pass(EndArgs p) {
     __shared__ float best[32];
@@ -189,5 +188,5 @@ extern "C" __global__ void end_pass(EndArgs p) {
     if (threadIdx.x >= 32) return;
     most = best[threadIdx.x], at = where[threadIdx.x];
     for (int o = 16; o > 0; o >>= 1) merge(__shfl_xor_sync(FULL_WARP, most, o), __shfl_xor_sync(FULL_WARP, at, o));
-    if (threadIdx.x == 0) *p.id = at, *p.position += p.tokens, *p.arrivals = 0;
+    if (threadIdx.x == 0) *p.id = at, *p.position += p.tokens;
 }

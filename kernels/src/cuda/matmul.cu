@@ -83,8 +83,8 @@ template <typename W, int AHEAD> __device__ __forceinline__ void matvec_wide(con
                 if (row + r < p.out && k * STRIDE + lane * 8 < p.in)
                     ahead[r][k].load(w + (size_t)(row + r) * p.in + k * STRIDE);
     };
-    ask(row);
     let_next_begin();
+    ask(row);
     wait_for_previous();
     if (p.row_count && token >= *p.row_count) return;
 

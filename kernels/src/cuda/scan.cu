@@ -450,7 +450,7 @@ template <typename T, int HELD, bool ENDS> __device__ __forceinline__ void scan_
 
 // Threads the states through the segments: starts[0] = initial, starts[s] = exp(A * sums[s-1]) * starts[s-1] + what segment
 // s-1 left. A block has some rows (d, n) side by side in x, and cuts the segments among its threads in y: each composes its
-// own, takes in what those before it have composed, and goes over its own again.
+// own, takes in what those before it have composed (an associative scan in shared memory), and goes over its own again.
 extern "C" __global__ void __launch_bounds__(1024) scan_carry(ScanArgs p) {
     __shared__ float left[1024], decay[1024];
     let_next_begin();
@@ -471,13 +471,20 @@ extern "C" __global__ void __launch_bounds__(1024) scan_carry(ScanArgs p) {
         h = fmaf(exp2_unit(x), h, starts[(size_t)s * rows]);
         exponent += x;
     }
-    left[part * width + threadIdx.x] = h;
-    decay[part * width + threadIdx.x] = exp2_unit(exponent);
+    int mine = part * width + threadIdx.x;
+    left[mine] = h, decay[mine] = exp2_unit(exponent);
     __syncthreads();
+    for (int o = 1; o < (int)blockDim.y; o <<= 1) {
+        float left_before = 0.0f, decay_before = 1.0f;
+        if (part >= o) left_before = left[mine - o * width], decay_before = decay[mine - o * width];
+        __syncthreads();
+        left[mine] = fmaf(decay[mine], left_before, left[mine]);
+        decay[mine] *= decay_before;
+        __syncthreads();
+    }
     h = initial;
     if (part == 0 && is_live) starts[0] = h;
-#pragma unroll 4
-    for (int q = 0; q < part; q++) h = fmaf(decay[q * width + threadIdx.x], h, left[q * width + threadIdx.x]);
+    if (part > 0) h = fmaf(decay[mine - width], initial, left[mine - width]);
 #pragma unroll 8
     for (int s = from; s < to; s++) {
         h = fmaf(exp2_unit(a * sums[(size_t)(s - 1) * p.channels]), h, starts[(size_t)s * rows]);
