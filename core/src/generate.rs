@@ -49,6 +49,15 @@ impl Sampling {
     }
 }
 
+impl Sampling {
+    /// The number from 0 to 1 that decides the draw after `position` tokens.
+    pub fn uniform(&self, position: usize) -> f32 {
+        let mut rng = ChaCha8Rng::seed_from_u64(self.seed);
+        rng.set_stream(position as u64);
+        (rng.next_u32() >> 8) as f32 / (1u32 << 24) as f32
+    }
+}
+
 /// Chooses tokens; keeps its buffers between calls.
 #[derive(Debug, Default)]
 pub struct Sampler {
@@ -85,10 +94,7 @@ impl Sampler {
             known.min(self.scores.len())
         };
         self.keep_likely(known, sampling);
-        let mut rng = ChaCha8Rng::seed_from_u64(sampling.seed);
-        rng.set_stream(history.len() as u64);
-        let uniform = (rng.next_u32() >> 8) as f32 / (1u32 << 24) as f32;
-        self.draw(uniform)
+        self.draw(sampling.uniform(history.len()))
     }
 
     /// Fills `candidates` with (id, weight), most likely first, cut by top-k and top-p; weights are relative to the first.

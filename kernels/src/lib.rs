@@ -10,6 +10,7 @@ mod gpu;
 mod library;
 mod ops;
 mod pass;
+mod sample;
 mod scan;
 mod session;
 pub mod source;

@@ -17,6 +17,7 @@ use crate::buffer::Buffer;
 use crate::gpu::{Gpu, Use, refusal};
 use crate::ops::{self, End, Product, Rows};
 use crate::pass::{Pass, Scratch};
+use crate::sample::{Drawer, can_draw};
 use crate::weights::{DeviceModel, MixerWeights};
 use crate::{scan, ssd};
 
@@ -63,6 +64,7 @@ pub(crate) struct CudaSession {
     logits: Vec<f32>,
     seen: Seen,
     step: Option<Captured>,
+    drawer: Option<Drawer>,
     /// Whether a token has gone through uncaptured, so that all its kernels are loaded.
     is_warm: bool,
     is_poisoning: bool,
@@ -104,6 +106,7 @@ impl CudaSession {
                 choice: None,
             },
             step: None,
+            drawer: None,
             is_warm: false,
             is_poisoning,
             weights,
@@ -406,6 +409,18 @@ impl Session for CudaSession {
         known: usize,
     ) -> Result<u32, BackendError> {
         let is_greedy = !(sampling.temperature > 0.0) && sampling.repetition_penalty == 1.0;
+        if self.position > 0 && can_draw(sampling) {
+            let drawer = match &mut self.drawer {
+                Some(drawer) => drawer,
+                None => self
+                    .drawer
+                    .insert(Drawer::new(&self.gpu, self.device_logits.len())?),
+            };
+            let drawn = drawer.draw(&self.device_logits, history, sampling, known)?;
+            if let Some(id) = drawn {
+                return Ok(id);
+            }
+        }
         if !is_greedy || self.position == 0 {
             return Ok(sampler.pick(self.logits()?, history, sampling, known));
         }

@@ -25,6 +25,8 @@ pub enum Source {
     Attention,
     /// The experts of a feed-forward part.
     Experts,
+    /// Drawing a token.
+    Sample,
 }
 
 /// Put before every file.
@@ -32,7 +34,7 @@ const COMMON: &str = include_str!("cuda/common.cuh");
 
 impl Source {
     /// All of them.
-    pub const ALL: [Source; 7] = [
+    pub const ALL: [Source; 8] = [
         Source::Scan,
         Source::Matmul,
         Source::Layers,
@@ -40,6 +42,7 @@ impl Source {
         Source::Ssd,
         Source::Attention,
         Source::Experts,
+        Source::Sample,
     ];
 
     /// Its file's name without the ending.
@@ -52,6 +55,7 @@ impl Source {
             Source::Ssd => "ssd",
             Source::Attention => "attention",
             Source::Experts => "experts",
+            Source::Sample => "sample",
         }
     }
 
@@ -65,6 +69,7 @@ impl Source {
             Source::Ssd => include_str!("cuda/ssd.cu"),
             Source::Attention => include_str!("cuda/attention.cu"),
             Source::Experts => include_str!("cuda/experts.cu"),
+            Source::Sample => include_str!("cuda/sample.cu"),
         };
         format!("{COMMON}\n#line 1 \"{}.cu\"\n{own}", self.name())
     }
@@ -79,6 +84,7 @@ impl Source {
             Source::Ssd => include_str!("ptx/ssd.ptx"),
             Source::Attention => include_str!("ptx/attention.ptx"),
             Source::Experts => include_str!("ptx/experts.ptx"),
+            Source::Sample => include_str!("ptx/sample.ptx"),
         }
     }
 

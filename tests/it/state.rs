@@ -378,11 +378,19 @@ fn a_session_picks_what_the_sampler_would(backends: Backends) {
     for mut backend in backends() {
         let mut session = backend.open(&model).unwrap();
         session.prefill(&ids, &mut ()).unwrap();
-        for sampling in [Sampling::greedy(), Sampling::default()] {
+        let drawn = (0..48).map(|seed| Sampling {
+            temperature: [0.3, 0.8, 1.5][seed % 3],
+            top_k: [1, 5, 50, 1000, 0][seed % 5],
+            top_p: [0.5, 0.95, 1.0][seed / 3 % 3],
+            repetition_penalty: [1.0, 1.3][seed % 2],
+            seed: seed as u64,
+        });
+        let fixed = [Sampling::greedy(), Sampling::default()];
+        for sampling in fixed.into_iter().chain(drawn) {
             let scores = session.logits().unwrap().to_vec();
             let wanted = Sampler::default().pick(&scores, &ids, &sampling, 0);
             let picked = session.pick(&mut Sampler::default(), &ids, &sampling, 0);
-            assert_eq!(picked, Ok(wanted));
+            assert_eq!(picked, Ok(wanted), "{} {sampling:?}", backend.name());
         }
     }
 }
