@@ -20,6 +20,8 @@ const TILE: usize = 8;
 /// The same of a lean scan, which stages two tiles ahead (`LEAN_TILE` and `LEAN_AHEAD` in scan.cu), and its channels a thread.
 const LEAN_TILE: usize = 4;
 pub(crate) const LEAN_HELD: usize = 2;
+/// Below so many channels a thread has one.
+const FEW_CHANNELS: usize = 64;
 /// Fewest channels a warp makes room for, so that what it stages for its segments fits shared memory.
 const FEWEST_CHANNELS: usize = 4;
 /// Warps each multiprocessor should have: three for each of its four schedulers.
@@ -260,12 +262,19 @@ pub(crate) fn lean(args: &ScanArgs, operand: Operand) -> Option<usize> {
         && is_even(args.delta, args.delta_row)
         && is_even(args.z, args.z_row)
         && is_even(args.y, args.y_row);
-    is_usual.then_some(LEAN_HELD)
+    // Few channels: a warp's time is its own, and half the work in twice the warps takes half as long.
+    let held = if operand == Operand::F32 && (args.channels as usize) < FEW_CHANNELS {
+        1
+    } else {
+        LEAN_HELD
+    };
+    is_usual.then_some(held)
 }
 
 /// The kernels of a scan's first and last pass.
 fn segment_kernels(plan: &Plan, operand: Operand) -> [&'static str; 2] {
     match (operand, plan.is_lean, plan.slots) {
+        (Operand::F32, true, _) if plan.held == 1 => ["scan_ends_f32_lean1", "scan_full_f32_lean1"],
         (Operand::F32, true, _) => ["scan_ends_f32_lean2", "scan_full_f32_lean2"],
         (Operand::F32, false, 4) => ["scan_ends_f32_4", "scan_full_f32_4"],
         (Operand::F32, false, _) => ["scan_ends_f32_16", "scan_full_f32_16"],
@@ -487,7 +496,10 @@ mod tests {
             for slots in [1, 4, 5, 16, 17, 64, 255, 256] {
                 for group_channels in [1, 3, 4, 16, 100, 1536] {
                     let channels = 2 * group_channels;
-                    for (segments, lean) in [(0, None), (0, Some(2)), (1, None), (1, Some(2))] {
+                    for (segments, lean) in [0, 1]
+                        .into_iter()
+                        .flat_map(|segments| [None, Some(1), Some(2)].map(|lean| (segments, lean)))
+                    {
                         if lean.is_some() && (slots != 16 || group_channels % 2 == 1) {
                             continue;
                         }

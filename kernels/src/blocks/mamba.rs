@@ -28,9 +28,12 @@ fn plan(gpu: &Gpu, dims: &MambaDims, tokens: usize, lean: Option<usize>) -> Plan
 
 /// Values of the carried states and of the sums of Δ, whichever way the scan is cut.
 pub(crate) fn carried(gpu: &Gpu, dims: &MambaDims, tokens: usize) -> (usize, usize) {
-    let [general, lean] = [None, Some(LEAN_HELD)]
-        .map(|lean| plan(gpu, dims, tokens, lean).carried(1, dims.d_inner, dims.d_state));
-    (general.0.max(lean.0), general.1.max(lean.1))
+    let forms = [None, Some(1), Some(LEAN_HELD)];
+    let carried =
+        forms.map(|lean| plan(gpu, dims, tokens, lean).carried(1, dims.d_inner, dims.d_state));
+    carried
+        .into_iter()
+        .fold((0, 0), |most, one| (most.0.max(one.0), most.1.max(one.1)))
 }
 
 /// What a scanning block remembers on the device: the convolution's window `[channels, k]`, oldest first, and h `[d, n]`.

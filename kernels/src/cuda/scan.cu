@@ -293,6 +293,11 @@ __device__ __forceinline__ void store_if(bool is_wanted, float *to, const float 
                  "f"(x[1]), "r"((int)is_wanted)
                  : "memory");
 }
+__device__ __forceinline__ void store_if(bool is_wanted, float *to, const float (&x)[1]) {
+    asm volatile("{ .reg .pred p; setp.ne.s32 p, %2, 0; @p st.global.f32 [%0], %1; }" ::"l"(to), "f"(x[0]),
+                 "r"((int)is_wanted)
+                 : "memory");
+}
 __device__ __forceinline__ void store_if(bool is_wanted, bf16 *to, const float (&x)[2]) {
     asm volatile("{ .reg .pred p; setp.ne.s32 p, %2, 0; @p st.global.b32 [%0], %1; }" ::"l"(to),
                  "r"(pack_bf16(x[0], x[1])), "r"((int)is_wanted)
@@ -302,6 +307,7 @@ __device__ __forceinline__ void load_held(const float *from, float (&to)[2]) {
     float2 v = *(const float2 *)from;
     to[0] = v.x, to[1] = v.y;
 }
+__device__ __forceinline__ void load_held(const float *from, float (&to)[1]) { to[0] = *from; }
 __device__ __forceinline__ void load_held(const bf16 *from, float (&to)[2]) {
     u32 v = *(const u32 *)from;
     to[0] = __uint_as_float(v << 16), to[1] = __uint_as_float(v & 0xffff0000u);
@@ -320,7 +326,7 @@ __device__ __forceinline__ float select(bool is_first, float a, float b) {
 
 // The same for the shape most models have: 16 slots, a softplus, an even number of channels, rows that begin on 16 bytes for B
 // and C and on even values for the others, and for the whole scan a gate and nothing recorded. A thread has HELD channels, so
-// that what it reads of B and C, and its addresses, serve both. Everything it reads is copied ahead into shared memory, for the
+// that what it reads of B and C, and its addresses, serve both (where channels are few it has one: more warps are worth more). Everything it reads is copied ahead into shared memory, for the
 // registers are full of states. Without a branch between tokens the compiler interleaves them.
 template <typename T, int HELD, bool ENDS> __device__ __forceinline__ void scan_lean(const ScanArgs &p) {
     extern __shared__ float4 shared[];
@@ -509,6 +515,7 @@ extern "C" __global__ void scan_plain_bf16(ScanArgs p) { scan_plain<bf16>(p); }
     extern "C" __global__ void __launch_bounds__(32, 12) scan_ends_##NAME##_lean##HELD(ScanArgs p) {                       \
         scan_lean<T, HELD, true>(p);                                                                                   \
     }
+LEAN_KERNELS(f32, float, 1)
 LEAN_KERNELS(f32, float, 2)
 LEAN_KERNELS(bf16, bf16, 2)
 SEGMENT_KERNELS(f32, float, 4)
