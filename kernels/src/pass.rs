@@ -246,6 +246,17 @@ impl Pass<'_> {
         self.tap.as_ref().is_some_and(|tap| tap.wants(site))
     }
 
+    /// A buffer for what the tap wants of a site, when it wants it.
+    pub(crate) fn room_for(
+        &self,
+        site: Site,
+        len: usize,
+    ) -> Result<Option<Buffer<f32>>, BackendError> {
+        self.wants(site)
+            .then(|| Buffer::new(self.scratch.x.gpu(), Use::Activations, len))
+            .transpose()
+    }
+
     /// Hands columns `from..` of `[l, row]` to the tap, as `shape`, if it wants them.
     pub(crate) fn record(
         &mut self,
@@ -266,9 +277,12 @@ impl Pass<'_> {
             rows.flat_map(|values| values.iter().take(width).copied())
                 .collect()
         };
-        if let Ok(view) = ArrayViewD::from_shape(shape, &compact) {
-            tap.record(site, view);
-        }
+        let view = ArrayViewD::from_shape(shape, &compact).map_err(|error| {
+            BackendError::Device(format!(
+                "what the device recorded at {site:?} is not of shape {shape:?} ({error}): this is a fault of the program, please report it"
+            ))
+        })?;
+        tap.record(site, view);
         Ok(())
     }
 

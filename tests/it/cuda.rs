@@ -14,20 +14,10 @@ use mambascope_core::trace::{Probe, Site, Tap};
 use mambascope_kernels::{CudaBackend, ScanKernel};
 use ndarray::ArrayViewD;
 
+use crate::goldens::FIXTURES;
 use crate::scans::in_double;
-use crate::support::{Tolerance, assert_close, compare, cuda, embedded, load};
+use crate::support::{Tolerance, assert_close, compare, cuda, embedded, load, scores};
 use crate::synthetic::of_fixture;
-
-/// Of every family, as small as models get.
-const FAMILIES: [&str; 7] = [
-    "mamba1-tiny",
-    "mamba1-odd",
-    "mamba2-tiny",
-    "mamba2-groups",
-    "falcon-mamba-tiny",
-    "jamba-tiny",
-    "llama-tiny",
-];
 
 /// Wide enough for the tensor cores' tiles, and for the chunks of Mamba-2's scan.
 const WIDE: [(&str, &str); 2] = [
@@ -51,11 +41,6 @@ fn some_ids(model: &Model, count: usize) -> Vec<u32> {
     (0..count)
         .map(|i| ((i * i * 7 + 3 * i + 1) % vocab) as u32)
         .collect()
-}
-
-fn scores(session: &mut dyn Session) -> Vec<f64> {
-    let logits = session.logits().unwrap().iter();
-    logits.map(|&x| x.into()).collect()
 }
 
 #[track_caller]
@@ -83,7 +68,7 @@ fn state_bytes(model: &Model, tokens: usize) -> u64 {
 fn memory_is_what_the_formulas_say() {
     // The driver's pool is the process's: other tests would be counted too.
     crate::memory::alone("cuda::memory_is_what_the_formulas_say", || {
-        let of_fixtures = |dtype| FAMILIES.map(|name| of_fixture(name, dtype, 3));
+        let of_fixtures = |dtype| FIXTURES.map(|name| of_fixture(name, dtype, 3));
         let models = [Dtype::F32, Dtype::Bf16].map(of_fixtures);
         for model in models.into_iter().flatten().map(Arc::new) {
             let what = format!("{} {:?}", model.name, model.dtypes());
@@ -141,7 +126,7 @@ fn read_and_step(
 #[test]
 #[ignore = "needs an NVIDIA GPU"]
 fn weights_in_bf16_give_the_scores_of_the_cpu() {
-    let tiny = FAMILIES.map(|name| of_fixture(name, Dtype::Bf16, 5));
+    let tiny = FIXTURES.map(|name| of_fixture(name, Dtype::Bf16, 5));
     let wide = WIDE.map(|(name, config)| synthetic(name, config, Dtype::Bf16, 5).unwrap());
     for model in tiny.into_iter().chain(wide).map(Arc::new) {
         assert_eq!(model.dtypes()[0], Dtype::Bf16);

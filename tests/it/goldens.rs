@@ -33,7 +33,7 @@ const LOGITS: Tolerance = Tolerance::Absolute(LOGITS_TOLERANCE);
 const LAYERS: Tolerance = Tolerance::OfLargest(1e-4);
 
 /// One of every family, and two with sizes that nothing divides.
-const FIXTURES: [&str; 7] = [
+pub const FIXTURES: [&str; 7] = [
     "mamba1-tiny",
     "mamba1-odd",
     "mamba2-tiny",

@@ -32,6 +32,11 @@ pub fn matrix(seed: u64, rows: usize, columns: usize) -> Array2<f32> {
     Array2::from_shape_vec((rows, columns), noise(seed, rows * columns)).unwrap()
 }
 
+pub fn cube(seed: u64, shape: [usize; 3]) -> Array3<f32> {
+    let len = shape.iter().product();
+    Array3::from_shape_vec(shape, noise(seed, len)).unwrap()
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 96, failure_persistence: None, ..ProptestConfig::default() })]
 

@@ -6,6 +6,7 @@ use mambascope_core::scan::{
 };
 use ndarray::{Array1, Array2, Array3, ArrayD, ArrayView1, ArrayView2, Axis, Ix1, Ix2, Ix3};
 
+use crate::parity::{cube, matrix, noise};
 use crate::support::{
     Arrays, Backends, Tolerance, assert_close, compare, fixture, on_every_backend,
 };
@@ -256,24 +257,19 @@ fn sizes_at_the_edges(backends: Backends) {
     ];
     for (seed, size) in (0u64..).zip(sizes) {
         let [tokens, channels, slots, b_groups, c_groups] = size;
-        let noise = |salt: u64, count: usize| crate::parity::noise(seed * 31 + salt, count);
-        let matrix = |salt, rows: usize, columns: usize| {
-            Array2::from_shape_vec((rows, columns), noise(salt, rows * columns)).unwrap()
-        };
-        let three = |salt, groups: usize| {
-            let values = noise(salt, tokens * groups * slots);
-            Array3::from_shape_vec((tokens, groups, slots), values).unwrap()
-        };
         let has = |bit: u64| (seed >> bit) & 1 == 0;
+        let vector = |salt, count| Array1::from_vec(noise(seed * 31 + salt, count));
+        let matrix = |salt, rows, columns| matrix(seed * 31 + salt, rows, columns);
+        let three = |salt, groups| cube(seed * 31 + salt, [tokens, groups, slots]);
         let sequence = Sequence::<f32> {
             u: matrix(1, tokens, channels),
             delta: matrix(2, tokens, channels).mapv(|x| 3.0 * x - 2.0),
-            delta_bias: has(0).then(|| Array1::from_vec(noise(3, channels))),
+            delta_bias: has(0).then(|| vector(3, channels)),
             softplus: true,
             a: matrix(4, channels, slots).mapv(|x| -4.0 * x.abs()),
             b: Matrix::Selective(three(5, b_groups)),
             c: Matrix::Selective(three(6, c_groups)),
-            d_skip: has(1).then(|| Array1::from_vec(noise(7, channels))),
+            d_skip: has(1).then(|| vector(7, channels)),
             z: has(2).then(|| matrix(8, tokens, channels)),
             initial: has(0).then(|| matrix(9, channels, slots)),
         };

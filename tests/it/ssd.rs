@@ -5,7 +5,7 @@ use mambascope_core::scan::{Real, SsdInput, ssd_sequential};
 use ndarray::{Array1, Array2, Array3, ArrayD, Axis, Ix1, Ix2, Ix3};
 use proptest::prelude::*;
 
-use crate::parity::{matrix, noise};
+use crate::parity::{cube, matrix, noise};
 use crate::support::{
     Arrays, Backends, Tolerance, assert_close, compare, fixture, on_every_backend,
 };
@@ -196,21 +196,18 @@ fn sizes_at_the_edges(backends: Backends) {
     ];
     for (seed, size) in (0u64..).zip(sizes) {
         let [tokens, heads, width, groups, slots] = size;
-        let three = |salt: u64, shape: (usize, usize, usize)| {
-            let values = noise(seed * 17 + salt, shape.0 * shape.1 * shape.2);
-            Array3::from_shape_vec(shape, values).unwrap()
-        };
+        let three = |salt, shape| cube(seed * 17 + salt, shape);
         let single = Sequence::<f32> {
-            x: three(1, (tokens, heads, width)),
+            x: three(1, [tokens, heads, width]),
             dt: matrix(seed * 17 + 2, tokens, heads).mapv(|x| 3.0 * x - 2.0),
             dt_bias: Array1::from_vec(noise(seed * 17 + 3, heads)),
             softplus: true,
             limit: (0.0, f32::INFINITY),
             a: Array1::from_vec(noise(seed * 17 + 4, heads)).mapv(|x| -4.0 * x.abs()),
-            b: three(5, (tokens, groups, slots)),
-            c: three(6, (tokens, groups, slots)),
+            b: three(5, [tokens, groups, slots]),
+            c: three(6, [tokens, groups, slots]),
             d_skip: Array1::from_vec(noise(seed * 17 + 7, heads)),
-            initial: (seed % 2 == 0).then(|| three(8, (heads, width, slots))),
+            initial: (seed % 2 == 0).then(|| three(8, [heads, width, slots])),
         };
         let double = Sequence::<f64> {
             x: single.x.mapv(f64::from),
@@ -257,15 +254,13 @@ proptest! {
     ) {
         let heads = groups * heads_of_a_group;
         let [softplus, skip, initial] = options;
-        let three = |salt: u64, shape: (usize, usize, usize)| {
-            Array3::from_shape_vec(shape, noise(seed ^ salt, shape.0 * shape.1 * shape.2)).unwrap()
-        };
-        let x = three(0, (tokens, heads, width));
-        let (b, c) = (three(1, (tokens, groups, slots)), three(2, (tokens, groups, slots)));
+        let three = |salt: u64, shape| cube(seed ^ salt, shape);
+        let x = three(0, [tokens, heads, width]);
+        let (b, c) = (three(1, [tokens, groups, slots]), three(2, [tokens, groups, slots]));
         let dt = matrix(seed ^ 3, tokens, heads).mapv(|x| if softplus { 3.0 * x } else { x.abs() });
         let a = Array1::from_vec(noise(seed ^ 4, heads)).mapv(|x| -4.0 * x.abs());
         let d_skip = Array1::from_vec(noise(seed ^ 5, heads));
-        let h = three(6, (heads, width, slots));
+        let h = three(6, [heads, width, slots]);
         let input = SsdInput {
             x_lhp: x.view(),
             dt_lh: dt.view(),

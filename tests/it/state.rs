@@ -11,7 +11,7 @@ use mambascope_core::model::{MixerDims, Model};
 use mambascope_core::state::{State, StateBytes};
 use mambascope_core::trace::{DEFAULT_BUDGET, Probe, Site, Trace, TraceError, TracePlan, TraceTap};
 
-use crate::support::{Backends, Tolerance, compare, embedded, load, on_every_backend};
+use crate::support::{Backends, Tolerance, compare, embedded, load, on_every_backend, scores};
 
 on_every_backend!(
     chunks_of_any_size_and_steps_agree,
@@ -72,12 +72,7 @@ fn chunks_of_any_size_and_steps_agree(backends: Backends) {
         let vocab = model.config.vocab_size;
         for (l, &id) in ids.iter().enumerate() {
             session.step(id, &mut ()).unwrap();
-            let stepped: Vec<f64> = session
-                .logits()
-                .unwrap()
-                .iter()
-                .map(|&x| x.into())
-                .collect();
+            let stepped = scores(&mut *session);
             compare(
                 &stepped,
                 &whole[l * vocab..(l + 1) * vocab],
@@ -132,12 +127,7 @@ fn chunks_steps_and_backends_agree_in_every_family(backends: Backends) {
             let mut session = backend.open(&model).unwrap();
             for (l, &id) in ids.iter().enumerate() {
                 session.step(id, &mut ()).unwrap();
-                let stepped: Vec<f64> = session
-                    .logits()
-                    .unwrap()
-                    .iter()
-                    .map(|&x| x.into())
-                    .collect();
+                let stepped = scores(&mut *session);
                 compare(
                     &stepped,
                     &plain[l * vocab..(l + 1) * vocab],
@@ -219,12 +209,7 @@ fn limits_of_delta_hold_in_a_prefill_and_not_in_a_step(backends: Backends) {
                     session.prefill(part, &mut ()).unwrap();
                 }
             }
-            session
-                .logits()
-                .unwrap()
-                .iter()
-                .map(|&x| x.into())
-                .collect()
+            scores(&mut *session)
         };
         let whole = logits(&limited, false, 12);
         let same =

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
-use mambascope_core::backend::{Backend, FastBackend, NaiveBackend};
+use mambascope_core::backend::{Backend, FastBackend, NaiveBackend, Session};
 use mambascope_core::checkpoint;
 use mambascope_core::model::{Config, Model};
 use mambascope_kernels::{CudaBackend, Gpu, ScanKernel};
@@ -24,6 +24,12 @@ pub fn load(name: &str) -> Arc<Model> {
 
 pub fn embedded() -> Arc<Model> {
     Arc::new(checkpoint::embedded().unwrap())
+}
+
+/// Scores after the last token read, for [`compare`].
+pub fn scores(session: &mut dyn Session) -> Vec<f64> {
+    let logits = session.logits().unwrap().iter();
+    logits.map(|&x| x.into()).collect()
 }
 
 /// Every backend this machine can run, with one thread and with two.

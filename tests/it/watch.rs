@@ -9,7 +9,7 @@ use mambascope_core::job::{ModelRef, Progress};
 use mambascope_core::model::Model;
 use mambascope_core::watch::{BLOCK, Watch, WatchJob, Watched};
 
-use crate::support::embedded;
+use crate::support::{embedded, scores};
 
 fn job(model: &Arc<Model>, write: usize) -> WatchJob {
     let prompt = model
@@ -227,12 +227,7 @@ fn readings_and_surprise_are_what_their_formulas_say() {
         if token == 0 {
             assert_eq!(record.surprise, None);
         } else {
-            let scores: Vec<f64> = session
-                .logits()
-                .unwrap()
-                .iter()
-                .map(|&x| x.into())
-                .collect();
+            let scores = scores(&mut *session);
             let total: f64 = scores.iter().map(|x| x.exp()).sum();
             let wanted = total.ln() - scores[record.id as usize];
             assert!(

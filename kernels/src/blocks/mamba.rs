@@ -202,15 +202,7 @@ fn scan(
     let columns = (r + 2 * n) as i32;
     let scratch = pass.scratch;
     let (site_h, site_y) = (Site::layer(i, Probe::H), Site::layer(i, Probe::ScanOut));
-    let record = if pass.wants(site_h) {
-        Some(Buffer::<f32>::new(
-            scratch.x.gpu(),
-            Use::Activations,
-            tokens * d * n,
-        )?)
-    } else {
-        None
-    };
+    let record = pass.room_for(site_h, tokens * d * n)?;
     let is_split = pass.wants(site_y);
     let z = Rows::of(&scratch.wide, d, 2 * d);
     let args = ScanArgs {

@@ -8,7 +8,7 @@ use mambascope_core::trace::{Probe, Site};
 
 use super::mamba::Memory;
 use crate::buffer::Buffer;
-use crate::gpu::{Gpu, Grid, Kernel, KernelArgs, Use};
+use crate::gpu::{Gpu, Grid, Kernel, KernelArgs};
 use crate::ops::{Conv, Rows, address};
 use crate::pass::Pass;
 use crate::source::Source;
@@ -158,15 +158,7 @@ fn scan(
         pass.record(site, &scratch.conv, [from, w], &[tokens, g, n])?;
     }
     let site = Site::layer(i, Probe::H);
-    let record = if pass.wants(site) {
-        Some(Buffer::<f32>::new(
-            scratch.x.gpu(),
-            Use::Activations,
-            tokens * d * n,
-        )?)
-    } else {
-        None
-    };
+    let record = pass.room_for(site, tokens * d * n)?;
     let shape = shape(dims);
     let args = SsdArgs {
         x: scratch.conv.pointer(),
