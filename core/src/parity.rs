@@ -97,9 +97,7 @@ impl Parity {
 
     /// Whether every number is finite and within its tolerance.
     pub fn is_within(&self) -> bool {
-        let states_agree = self
-            .states
-            .is_none_or(|states| f64::from(states.max) <= states_allowed(states));
+        let states_agree = self.states.is_none_or(states_agree);
         self.tokens > 0 && self.not_finite.is_none() && self.logits_agree() && states_agree
     }
 
@@ -114,8 +112,8 @@ impl Parity {
                 format!("NaN or infinite on {backend} at token {token}")
             }
             None => format!(
-                "≤ {} at token {}; allowed {LOGITS_TOLERANCE:e}, the largest is {:.1}",
-                at_most(self.logits.max),
+                "{} at token {}; allowed {LOGITS_TOLERANCE:.1e}, the largest logit is {:.1}",
+                bound(self.logits.max, self.logits_agree()),
                 self.token,
                 self.logits.scale
             ),
@@ -124,14 +122,14 @@ impl Parity {
             None => "not compared: stopped before the last token".to_owned(),
             Some(states) if states.max.is_nan() => "NaN or infinite".to_owned(),
             Some(states) => format!(
-                "≤ {} after the last token; allowed {:.1e}",
-                at_most(states.max),
+                "{} after the last token; allowed {:.1e}",
+                bound(states.max, states_agree(states)),
                 states_allowed(states)
             ),
         };
         [
             ("logits", logits),
-            ("ln p", format!("≤ {}", at_most(self.ln_p))),
+            ("ln p", format!("≤ {} nats", at_most(self.ln_p))),
             ("states", states),
         ]
     }
@@ -166,12 +164,13 @@ impl Parity {
 /// In one line, as on the badge: "≤ 3.1e-5 vs naive ✔ (24 tokens)".
 impl fmt::Display for Parity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let bound = at_most(self.logits.max);
+        let bound = bound(self.logits.max, self.logits_agree());
         match &self.not_finite {
             Some(found) => write!(f, "not finite at token {} ✖ ", found.token),
-            None if self.is_within() => write!(f, "≤ {bound} vs {REFERENCE} ✔ "),
+            None if self.tokens == 0 => write!(f, "not compared with {REFERENCE} "),
+            None if self.is_within() => write!(f, "{bound} vs {REFERENCE} ✔ "),
             None if self.logits_agree() => write!(f, "states too far from {REFERENCE} ✖ "),
-            None => write!(f, "≤ {bound} vs {REFERENCE} ✖ too far "),
+            None => write!(f, "{bound} vs {REFERENCE} ✖ too far "),
         }?;
         let Self { tokens, total, .. } = self;
         match (tokens, total) {
@@ -184,6 +183,16 @@ impl fmt::Display for Parity {
 
 fn states_allowed(states: Apart) -> f64 {
     STATE_TOLERANCE * f64::from(states.scale.max(1.0))
+}
+
+fn states_agree(states: Apart) -> bool {
+    f64::from(states.max) <= states_allowed(states)
+}
+
+/// How far numbers lie apart, in words: a bound where that is good news, "up to" where a bound would say nothing.
+fn bound(value: f32, is_within: bool) -> String {
+    let words = if is_within { "≤" } else { "up to" };
+    format!("{words} {}", at_most(value))
 }
 
 /// Two digits, rounded up: what is said to be at most this is.
@@ -315,7 +324,10 @@ mod tests {
             parity
         };
         assert!(row(Some(&[1.0, -2.0]), &[1.0, -2.0]).is_within());
-        assert!(!Parity::of("fast", 1).is_within(), "nothing was compared");
+        let nothing = Parity::of("fast", 3);
+        assert!(!nothing.is_within());
+        let said = "not compared with naive (first 0 of 3 tokens)";
+        assert_eq!(nothing.to_string(), said);
         for bad in [f32::NAN, f32::INFINITY] {
             let of_chosen = row(Some(&[1.0, bad]), &[1.0, -2.0]);
             let of_both = row(Some(&[1.0, bad]), &[1.0, bad]);

@@ -153,6 +153,7 @@ fn pictures_of_the_badge() {
         },
         ln_p: 0.0287,
         tokens: 96,
+        token: 71,
         states: None,
         ..found()
     };

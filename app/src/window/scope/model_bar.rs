@@ -58,9 +58,20 @@ impl ScopePage {
     }
 }
 
-/// One fact of the line, with the dot before it; it goes to the next line whole.
+/// One fact of the line, with a dot between it and what is before; it goes to the next line whole, and without the dot.
 pub(super) fn item(ui: &mut Ui, text: &str) -> egui::Response {
-    let text = format!("· {text}").replace(' ', "\u{a0}");
+    let text = text.replace(' ', "\u{a0}");
+    let dotted = format!("·\u{a0}{text}");
+    let laid_out = egui::WidgetText::from(dotted.as_str()).into_galley(
+        ui,
+        Some(egui::TextWrapMode::Extend),
+        f32::INFINITY,
+        egui::TextStyle::Body,
+    );
+    if laid_out.size().x <= ui.available_size_before_wrap().x {
+        return ui.label(dotted);
+    }
+    ui.end_row();
     ui.label(text)
 }
 

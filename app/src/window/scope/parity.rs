@@ -183,7 +183,8 @@ fn explanation(ui: &mut Ui, found: &Parity) {
     ui.label(format!(
         "The backends {backend} and {REFERENCE} have both read {what}. The largest differences between their numbers:"
     ));
-    Grid::new("parity").num_columns(2).show(ui, |ui| {
+    let rows = Grid::new("parity").num_columns(2).min_row_height(0.0);
+    rows.show(ui, |ui| {
         for (name, value) in found.details() {
             ui.label(name);
             ui.label(value);
