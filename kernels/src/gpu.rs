@@ -53,7 +53,7 @@ impl Grid {
 #[expect(unsafe_code, reason = "the compiler of the kernel cannot check it")]
 pub(crate) unsafe trait KernelArgs {}
 
-/// Tells each other's modules and functions apart by name.
+/// What has been loaded: a module a file, and its kernels by name.
 #[derive(Default)]
 struct Loaded {
     modules: HashMap<Source, Arc<CudaModule>>,
@@ -253,7 +253,7 @@ impl Gpu {
     pub(crate) fn library_note(&self) -> Option<&'static str> {
         self.device.library.get().map(|library| match library {
             Some(_) => "large products in bf16: cuBLAS",
-            None => "large products in bf16: matmul, for there is no cuBLAS on this machine",
+            None => "large products in bf16: matmul, for no cuBLAS was found that starts",
         })
     }
 

@@ -582,5 +582,7 @@ mod tests {
         assert_eq!(size_of::<ConvArgs>(), 5 * 8 + 6 * 4);
         assert_eq!(size_of::<PairArgs>(), 2 * 8 + 4 * 4);
         assert_eq!(size_of::<NormArgs>(), 3 * 8 + 6 * 4);
+        assert_eq!(size_of::<EmbedArgs>(), 3 * 8 + 2 * 4);
+        assert_eq!(size_of::<EndArgs>(), 3 * 8 + 2 * 4);
     }
 }

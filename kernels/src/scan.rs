@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use mambascope_core::backend::BackendError;
-use mambascope_core::scan::{Projection, ScanInput, ScanOutput};
+use mambascope_core::scan::{Projection, ScanInput, ScanOutput, sequential};
 use ndarray::Array2;
 
 use crate::buffer::Buffer;
@@ -163,7 +163,7 @@ impl Plan {
         let segments = if segments == 0 {
             wanted.min(most).max(1)
         } else {
-            segments
+            segments.min(tokens.div_ceil(TILE))
         };
         // Whole tiles, so that no segment begins in the middle of one.
         let segment = tokens.div_ceil(segments).next_multiple_of(TILE);
@@ -191,6 +191,17 @@ impl Plan {
         (sums * slots, sums)
     }
 
+    /// Segments that share a warp.
+    fn of_a_warp(&self) -> usize {
+        WARP / (self.lanes * self.warp_channels)
+    }
+
+    /// Whether the kernels can count its tokens, those of a warp's idle segments included, in 32 bits.
+    fn is_countable(&self) -> bool {
+        let segments = self.segments.next_multiple_of(self.of_a_warp());
+        segments * self.segment <= i32::MAX as usize
+    }
+
     fn grid(
         &self,
         segments: usize,
@@ -199,7 +210,7 @@ impl Plan {
         rows: usize,
         bytes: usize,
     ) -> Grid {
-        let of_a_warp = WARP / (self.lanes * self.warp_channels);
+        let of_a_warp = self.of_a_warp();
         // Buffers of a tile: `rows` rows (B, and C) for each of the warp's segments, and in a lean scan its other operands.
         let shared = if self.is_lean {
             let operands = (rows + 1) * WARP * self.held;
@@ -292,6 +303,12 @@ pub(crate) fn launch_segments(
     operand: Operand,
     batch: usize,
 ) -> Result<(), BackendError> {
+    if !plan.is_countable() {
+        return Err(BackendError::Device(format!(
+            "CUDA's scan counts the tokens of a warp in 32 bits, and {} are too many for segments of {}: cut the text into more.",
+            args.tokens, plan.segment
+        )));
+    }
     let args = ScanArgs {
         segment: plan.segment as i32,
         segments: plan.segments as i32,
@@ -365,14 +382,9 @@ pub(crate) fn scan_alone(
     if slots > MOST_SLOTS {
         return Err(too_many_slots(slots));
     }
-    let empty = ScanOutput {
-        y_ld: Array2::zeros((tokens, channels)),
-        last_dn: input
-            .initial_dn
-            .map_or_else(|| Array2::zeros((channels, slots)), |h| h.to_owned()),
-    };
     if tokens == 0 || channels == 0 || slots == 0 {
-        return Ok(no_state(input, empty));
+        // Nothing to launch for; the skip and the gate may be all there is.
+        return Ok(sequential(input, |_, _| ())?);
     }
     let u = Buffer::of_array(gpu, Use::Activations, input.u_ld)?;
     let delta = Buffer::of_array(gpu, Use::Activations, input.delta_ld)?;
@@ -460,17 +472,6 @@ pub(crate) fn scan_alone(
     })
 }
 
-/// The output where there is nothing to scan: the skip and the gate are all there is.
-fn no_state(input: &ScanInput<'_, f32>, mut output: ScanOutput<f32>) -> ScanOutput<f32> {
-    if let Some(skip_d) = input.d_skip_d {
-        output.y_ld += &(&input.u_ld * &skip_d);
-    }
-    if let Some(z_ld) = input.z_ld {
-        output.y_ld *= &z_ld.mapv(mambascope_core::scan::silu);
-    }
-    output
-}
-
 pub(crate) fn too_many_slots(slots: usize) -> BackendError {
     BackendError::Device(format!(
         "The CUDA scan has room for {MOST_SLOTS} slots a channel, and this one has {slots}: choose a CPU backend."
@@ -536,6 +537,42 @@ mod tests {
         assert_eq!(segments(1536, 65_536), 33);
         assert!(segments(16, 65_536) > 1000);
         assert_eq!(segments(1536, 16), 1);
+    }
+
+    #[test]
+    fn more_tokens_than_can_be_counted_are_noticed() {
+        let plan = |tokens, segments| Plan::new([1, tokens, 1, 1], 1, 132, segments, None);
+        assert!(plan(200_000_000, 1).is_countable());
+        assert!(!plan(400_000_000, 1).is_countable(), "eight in a warp");
+        assert!(plan(400_000_000, 0).is_countable());
+        assert_eq!(plan(65, usize::MAX).segments, 9);
+    }
+
+    /// A scan of the usual shape, in one form or the other.
+    #[test]
+    fn few_channels_have_a_thread_each() {
+        let of = |channels: i32, operand| {
+            let args = ScanArgs {
+                z: 256,
+                u_row: channels,
+                delta_row: channels,
+                z_row: channels,
+                y_row: channels,
+                b_token: 16,
+                b_channels: channels,
+                c_token: 16,
+                c_channels: channels,
+                channels,
+                slots: 16,
+                softplus: 1,
+                ..ScanArgs::default()
+            };
+            lean(&args, operand)
+        };
+        assert_eq!(of(62, Operand::F32), Some(1));
+        assert_eq!(of(64, Operand::F32), Some(LEAN_HELD));
+        assert_eq!(of(62, Operand::Bf16), Some(LEAN_HELD));
+        assert_eq!(of(63, Operand::F32), None, "rows that begin anywhere");
     }
 
     #[test]

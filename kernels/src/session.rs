@@ -67,6 +67,8 @@ pub(crate) struct CudaSession {
     drawer: Option<Drawer>,
     /// Whether a token has gone through uncaptured, so that all its kernels are loaded.
     is_warm: bool,
+    /// Whether a pass failed on its way: the state is then neither of before it nor of after it.
+    is_torn: bool,
     is_poisoning: bool,
 }
 
@@ -108,6 +110,7 @@ impl CudaSession {
             step: None,
             drawer: None,
             is_warm: false,
+            is_torn: false,
             is_poisoning,
             weights,
             model: Arc::clone(model),
@@ -125,8 +128,9 @@ impl CudaSession {
                     // The captured pass names the old buffers.
                     self.step = None;
                 }
-                Err(BackendError::DeviceMemory { .. }) if tokens / 2 >= self.scratch.tokens => {
-                    tokens /= 2;
+                // At the latest the buffers there are do.
+                Err(BackendError::DeviceMemory { .. }) => {
+                    tokens = (tokens / 2).max(self.scratch.tokens);
                 }
                 Err(error) => return Err(error),
             }
@@ -154,7 +158,6 @@ impl CudaSession {
         tap: Option<&mut (dyn Tap + '_)>,
     ) -> Result<usize, BackendError> {
         let tokens = self.make_room(ids.len())?;
-        self.grow_caches(tokens)?;
         let ids = &ids[..tokens];
         if tokens != 1 || self.seen.choice != Some(ids[0]) {
             let signed: Vec<i32> = ids.iter().map(|&id| id as i32).collect();
@@ -166,6 +169,7 @@ impl CudaSession {
             self.step = None;
             self.is_warm = false;
         }
+        self.is_torn = true;
         match (&self.step, is_step && tap.is_none()) {
             (Some(Captured(graph)), true) => graph
                 .launch()
@@ -181,6 +185,7 @@ impl CudaSession {
                 self.is_warm |= may_capture;
             }
         }
+        self.is_torn = false;
         self.position += tokens;
         Ok(tokens)
     }
@@ -252,6 +257,13 @@ impl CudaSession {
     /// Reads all ids, in as many chunks as it takes.
     fn read(&mut self, ids: &[u32], is_step: bool, tap: &mut dyn Tap) -> Result<(), BackendError> {
         check_ids(ids, self.model.config.vocab_size)?;
+        if self.is_torn {
+            return Err(BackendError::Device(
+                "The text before was not read to its end, because CUDA failed in it: begin the text again.".to_owned(),
+            ));
+        }
+        // Of the whole text at once: without memory for it, nothing is read.
+        self.grow_caches(ids.len())?;
         let is_watched = wants_any(tap, &self.model);
         let mut done = 0;
         while done < ids.len() {
@@ -480,6 +492,14 @@ impl Session for CudaSession {
 
     fn set_state(&mut self, state: &State) -> Result<(), BackendError> {
         state.check(&self.model.config)?;
+        // The captured pass names buffers that may move.
+        self.step = None;
+        for (block, layer) in self.blocks.iter_mut().zip(&state.layers) {
+            if let (Block::Attention(cache), LayerState::Attention(state)) = (block, layer) {
+                cache.grow(state.keys.nrows(), self.position)?;
+            }
+        }
+        self.is_torn = true;
         for (block, layer) in self.blocks.iter_mut().zip(&state.layers) {
             match (block, layer) {
                 (Block::Scan(memory), LayerState::Recurrent(state)) => memory.set_state(state)?,
@@ -502,8 +522,7 @@ impl Session for CudaSession {
             logits: true,
             choice: None,
         };
-        // Caches may have grown.
-        self.step = None;
+        self.is_torn = false;
         Ok(())
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use mambascope_core::backend::BackendError;
-use mambascope_core::scan::{SsdInput, SsdOutput};
+use mambascope_core::scan::{SsdInput, SsdOutput, ssd_sequential};
 use ndarray::{Array2, Array3};
 
 use crate::buffer::Buffer;
@@ -166,17 +166,15 @@ pub(crate) fn ssd_alone(
         groups: input.b_lgn.dim().1,
         d_state,
     };
+    check_slots(d_state)?;
+    if tokens == 0 || heads * head_dim * d_state == 0 {
+        // Nothing to launch for; the skip may be all there is.
+        return Ok(ssd_sequential(input, |_, _| ())?);
+    }
     let initial = input.initial_hpn.map_or_else(
         || Array3::zeros((heads, head_dim, d_state)),
         |h| h.to_owned(),
     );
-    check_slots(d_state)?;
-    if tokens == 0 || heads * head_dim * d_state == 0 {
-        return Ok(SsdOutput {
-            y_lhp: Array3::zeros((tokens, heads, head_dim)),
-            last_hpn: initial,
-        });
-    }
     // Δ is two operations a head; it is activated where its clamp is defined, in the reference's own words.
     let delta = Array2::from_shape_fn((tokens, heads), |(l, h)| input.delta(l, h));
     let [x, b, c] = [input.x_lhp, input.b_lgn, input.c_lgn]

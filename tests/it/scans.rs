@@ -254,6 +254,7 @@ fn sizes_at_the_edges(backends: Backends) {
         [1009, 16, 16, 1, 1],
         [300, 70, 64, 1, 1],
         [40, 130, 3, 2, 2],
+        [6, 4, 0, 1, 1],
     ];
     for (seed, size) in (0u64..).zip(sizes) {
         let [tokens, channels, slots, b_groups, c_groups] = size;

@@ -193,6 +193,7 @@ fn sizes_at_the_edges(backends: Backends) {
         [257, 2, 128, 1, 256],
         [100, 6, 20, 2, 24],
         [17, 2, 32, 1, 32],
+        [5, 2, 4, 1, 0],
     ];
     for (seed, size) in (0u64..).zip(sizes) {
         let [tokens, heads, width, groups, slots] = size;

@@ -19,7 +19,7 @@ pub(crate) const WIDEST_HEAD: usize = 256;
 /// Rows a cache begins with.
 const FIRST_ROWS: usize = 256;
 
-/// The cache of one block; it grows by doubling.
+/// The cache of one block; it grows by doubling, while there is memory for twice as much.
 pub(crate) struct Cache {
     /// `[rows, kv_heads · head_dim]`, rotated.
     keys: Buffer<f32>,
@@ -56,9 +56,15 @@ impl Cache {
             return Ok(false);
         }
         let gpu = Arc::clone(self.keys.gpu());
-        let rows = wanted.next_power_of_two();
-        let mut keys = Buffer::new(&gpu, Use::State, rows * self.width)?;
-        let mut values = Buffer::new(&gpu, Use::State, rows * self.width)?;
+        let pair = |rows: usize| {
+            let keys = Buffer::new(&gpu, Use::State, rows * self.width)?;
+            let values = Buffer::new(&gpu, Use::State, rows * self.width)?;
+            Ok((rows, keys, values))
+        };
+        let (rows, mut keys, mut values) = match pair(wanted.next_power_of_two()) {
+            Err(BackendError::DeviceMemory { .. }) => pair(wanted)?,
+            made => made?,
+        };
         keys.copy_from(&self.keys, 0, used * self.width)?;
         values.copy_from(&self.values, 0, used * self.width)?;
         (self.keys, self.values, self.rows) = (keys, values, rows);
@@ -72,8 +78,8 @@ impl Cache {
         })
     }
 
+    /// Takes over a cache that [`Cache::grow`] has made room for.
     pub(crate) fn set_state(&mut self, cache: &KvCache) -> Result<(), BackendError> {
-        self.grow(cache.keys.nrows(), 0)?;
         self.keys.upload_array(&cache.keys)?;
         self.values.upload_array(&cache.values)
     }

@@ -28,7 +28,8 @@ fn plan(gpu: &Gpu, dims: &MambaDims, tokens: usize, lean: Option<usize>) -> Plan
 
 /// Values of the carried states and of the sums of Δ, whichever way the scan is cut.
 pub(crate) fn carried(gpu: &Gpu, dims: &MambaDims, tokens: usize) -> (usize, usize) {
-    let forms = [None, Some(1), Some(LEAN_HELD)];
+    // The lean form with one channel a thread is cut as the general one.
+    let forms = [None, Some(LEAN_HELD)];
     let carried =
         forms.map(|lean| plan(gpu, dims, tokens, lean).carried(1, dims.d_inner, dims.d_state));
     carried

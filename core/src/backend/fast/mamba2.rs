@@ -205,7 +205,7 @@ impl Mamba2Block {
     }
 }
 
-/// The chunked scan on operands of its own, as [`crate::backend::Backend::ssd`] is asked for it.
+/// The chunked scan on operands of its own, none of them empty, as [`crate::backend::Backend::ssd`] is asked for it.
 pub(super) fn standalone(
     input: &crate::scan::SsdInput<'_, f32>,
     chunk: usize,
@@ -236,9 +236,7 @@ pub(super) fn standalone(
     };
     let mut y = vec![0.0; l * h * p];
     let mut last = input.initial_hpn.map_or_else(|| vec![0.0; h * p * n], flat);
-    if l > 0 {
-        ssd.run(chunk, &mut last, &mut y, &mut Vec::new(), threads);
-    }
+    ssd.run(chunk, &mut last, &mut y, &mut Vec::new(), threads);
     crate::scan::SsdOutput {
         y_lhp: Array3::from_shape_fn((l, h, p), |(l, i, j)| y[(l * h + i) * p + j]),
         last_hpn: Array3::from_shape_fn((h, p, n), |(i, j, k)| last[(i * p + j) * n + k]),

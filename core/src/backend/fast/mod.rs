@@ -27,7 +27,7 @@ pub(crate) use self::scan::{Channels, Coefficient, run_kernel};
 use self::session::FastSession;
 use super::{Backend, BackendError, Session};
 use crate::model::Model;
-use crate::scan::{Projection, ScanInput, ScanOutput, SsdInput, SsdOutput, silu};
+use crate::scan::{Projection, ScanInput, ScanOutput, SsdInput, SsdOutput, silu, ssd_sequential};
 
 /// Threads shared by all sessions of a backend.
 #[derive(Clone)]
@@ -139,6 +139,11 @@ impl Backend for FastBackend {
         chunk: usize,
     ) -> Result<SsdOutput<f32>, BackendError> {
         input.validate()?;
+        let (tokens, heads, head_dim, d_state) = input.dims();
+        if tokens * heads * head_dim * d_state == 0 {
+            // Nothing to cut into chunks; the skip may be all there is.
+            return Ok(ssd_sequential(input, |_, _| ())?);
+        }
         let threads = self.threads.count;
         Ok(self
             .threads
