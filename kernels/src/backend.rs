@@ -1,10 +1,12 @@
 //! The CUDA backend: models on the device, shared by the sessions that run them.
 
+use std::ops::Range;
 use std::sync::{Arc, Weak};
 
 use mambascope_core::backend::{Backend, BackendError, DeviceBytes, Session};
 use mambascope_core::model::Model;
 use mambascope_core::scan::{ScanInput, ScanOutput, SsdInput, SsdOutput};
+use ndarray::Array3;
 
 use crate::device;
 use crate::gpu::{Gpu, Use};
@@ -59,6 +61,19 @@ impl CudaBackend {
         Ok(gpu)
     }
 
+    /// [`Backend::scan`] that also hands out the states of the channels `watched` after every token, `[l, watched, n]`.
+    ///
+    /// # Errors
+    /// As [`Backend::scan`], and when there are no such channels.
+    pub fn scan_watched(
+        &mut self,
+        input: &ScanInput<'_, f32>,
+        watched: Range<usize>,
+    ) -> Result<(ScanOutput<f32>, Array3<f32>), BackendError> {
+        let gpu = self.gpu()?;
+        scan_alone(&gpu, input, self.scan_kernel, watched)
+    }
+
     /// The model's weights there: those of another session, or a copy made now.
     fn weights(
         &mut self,
@@ -99,7 +114,8 @@ impl Backend for CudaBackend {
 
     fn scan(&mut self, input: &ScanInput<'_, f32>) -> Result<ScanOutput<f32>, BackendError> {
         let gpu = self.gpu()?;
-        scan_alone(&gpu, input, self.scan_kernel)
+        let (output, _) = scan_alone(&gpu, input, self.scan_kernel, 0..0)?;
+        Ok(output)
     }
 
     fn ssd(

@@ -18,6 +18,7 @@ use crate::scan::{
 const WARM_UP: usize = 3;
 /// Bytes written between two runs, several times what a chip caches: each run finds its operands in memory.
 const FLUSH_BYTES: usize = 256 << 20;
+
 /// The operands of a scan on the device, with gate, skip, bias and softplus.
 pub struct ScanBench {
     gpu: Arc<Gpu>,
@@ -25,8 +26,10 @@ pub struct ScanBench {
     operand: Operand,
     /// For v2 and v3.
     plans: [Plan; 2],
-    /// What `args` points to.
+    /// What `args` points to, beside the results.
     _buffers: Vec<Buffer<u8>>,
+    y: Buffer<u8>,
+    last: Buffer<u8>,
     flush: Buffer<u8>,
     args: ScanArgs,
 }
@@ -39,6 +42,20 @@ fn bytes_of(values: &[f32], operand: Operand) -> Vec<u8> {
             .iter()
             .flat_map(|x| bf16::from_f32(*x).to_le_bytes())
             .collect(),
+    }
+}
+
+fn values_of(bytes: &[u8], operand: Operand) -> Vec<f32> {
+    match operand {
+        Operand::F32 => {
+            let (words, _) = bytes.as_chunks();
+            words.iter().map(|word| f32::from_le_bytes(*word)).collect()
+        }
+        Operand::Bf16 => {
+            let (words, _) = bytes.as_chunks();
+            let values = words.iter().map(|word| bf16::from_le_bytes(*word));
+            values.map(f32::from).collect()
+        }
     }
 }
 
@@ -82,9 +99,8 @@ impl ScanBench {
             let bytes = bytes_of(values, Operand::F32);
             buffers.push(Buffer::of(gpu, Use::Activations, &bytes)?);
         }
-        let y = batch * tokens * d * operand.bytes();
-        buffers.push(Buffer::new(gpu, Use::Activations, y)?);
-        buffers.push(Buffer::new(gpu, Use::Activations, batch * d * n * 4)?);
+        let y = Buffer::new(gpu, Use::Activations, batch * tokens * d * operand.bytes())?;
+        let last = Buffer::new(gpu, Use::Activations, batch * d * n * 4)?;
         let at: Vec<u64> = buffers.iter().map(Buffer::pointer).collect();
         let (row, group) = (d as i32, (d / groups) as i32);
         let args = ScanArgs {
@@ -96,8 +112,8 @@ impl ScanBench {
             bias: at[5],
             a: at[6],
             skip: at[7],
-            y: at[8],
-            last: at[9],
+            y: y.pointer(),
+            last: last.pointer(),
             u_row: row,
             delta_row: row,
             z_row: row,
@@ -136,6 +152,8 @@ impl ScanBench {
             operand,
             plans,
             _buffers: buffers,
+            y,
+            last,
             args,
         })
     }
@@ -145,17 +163,33 @@ impl ScanBench {
     /// # Errors
     /// What the device said.
     pub fn time(&self, kernel: ScanKernel, repeats: usize) -> Result<Vec<f64>, BackendError> {
-        let batch = self.shape.batch;
+        timed(&self.gpu, &self.flush, repeats, || self.launch(kernel))
+    }
+
+    fn launch(&self, kernel: ScanKernel) -> Result<(), BackendError> {
+        let (gpu, args, batch) = (&self.gpu, &self.args, self.shape.batch);
         let operand = self.operand;
-        timed(&self.gpu, &self.flush, repeats, || match kernel {
-            ScanKernel::V1 => launch_plain(&self.gpu, &self.args, operand, batch),
-            ScanKernel::V2 => {
-                launch_segments(&self.gpu, &self.args, &self.plans[0], operand, batch)
-            }
-            ScanKernel::V3 => {
-                launch_segments(&self.gpu, &self.args, &self.plans[1], operand, batch)
-            }
-        })
+        match kernel {
+            ScanKernel::V1 => launch_plain(gpu, args, operand, batch),
+            ScanKernel::V2 => launch_segments(gpu, args, &self.plans[0], operand, batch),
+            ScanKernel::V3 => launch_segments(gpu, args, &self.plans[1], operand, batch),
+        }
+    }
+
+    /// What a rung computes of the operands: y `[b, l, d]` and the last states `[b, d, n]`.
+    ///
+    /// # Errors
+    /// What the device said.
+    pub fn results(&self, kernel: ScanKernel) -> Result<[Vec<f32>; 2], BackendError> {
+        // What a kernel forgets to write is then no number.
+        self.y.fill(0xff)?;
+        self.last.fill(0xff)?;
+        self.launch(kernel)?;
+        let download = |buffer: &Buffer<u8>| buffer.download(0, buffer.len());
+        Ok([
+            values_of(&download(&self.y)?, self.operand),
+            values_of(&download(&self.last)?, Operand::F32),
+        ])
     }
 
     /// Bytes a second of a copy on the device, read and written bytes counted: what the kernels' floor is made of.

@@ -11,7 +11,7 @@ use crate::blocks;
 use crate::buffer::Buffer;
 use crate::gpu::{Gpu, Use};
 use crate::ops::{Norm, Pairwise, Product, Rows, rms_norm, split_rows};
-use crate::weights::Linear;
+use crate::weights::{Linear, Matrix};
 
 /// Values of [`Scratch::partial`]: 16 MiB, enough for four parts of a thousand tokens and outputs.
 const PARTIAL: usize = 4 << 20;
@@ -350,10 +350,23 @@ impl Pass<'_> {
     /// y = W · x + b.
     pub(crate) fn product<'b>(&'b self, x: Rows, linear: &'b Linear, y: Rows) -> Product<'b> {
         Product {
+            bias: linear.bias.as_ref(),
+            ..self.matrix_product(x, &linear.weight, y)
+        }
+    }
+
+    /// y = W · x.
+    pub(crate) fn matrix_product<'b>(
+        &'b self,
+        x: Rows,
+        weight: &'b Matrix,
+        y: Rows,
+    ) -> Product<'b> {
+        Product {
             x,
             rows: self.tokens,
-            weight: &linear.weight,
-            bias: linear.bias.as_ref(),
+            weight,
+            bias: None,
             y,
             adds: false,
             row_count: None,

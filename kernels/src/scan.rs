@@ -1,10 +1,11 @@
 //! The selective scan on the device: which kernel, how the work is cut, and a scan on operands of its own.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use mambascope_core::backend::BackendError;
 use mambascope_core::scan::{Projection, ScanInput, ScanOutput, sequential};
-use ndarray::Array2;
+use ndarray::{Array2, Array3};
 
 use crate::buffer::Buffer;
 use crate::gpu::{Gpu, Grid, Kernel, KernelArgs, Use};
@@ -368,23 +369,32 @@ fn projection(
     }
 }
 
-/// One sequence, its operands copied there and its results back.
+/// One sequence, its operands copied there and its results back; the states of the channels `watched` after every token too,
+/// `[l, watched, n]`.
 ///
 /// # Errors
-/// When an operand does not fit, there are more than [`MOST_SLOTS`] slots, or the device refuses.
+/// When an operand does not fit, there are more than [`MOST_SLOTS`] slots, channels that are not there are watched, or the
+/// device refuses.
 pub(crate) fn scan_alone(
     gpu: &Arc<Gpu>,
     input: &ScanInput<'_, f32>,
     kernel: ScanKernel,
-) -> Result<ScanOutput<f32>, BackendError> {
+    watched: Range<usize>,
+) -> Result<(ScanOutput<f32>, Array3<f32>), BackendError> {
     input.validate()?;
     let (tokens, channels, slots) = input.dims();
     if slots > MOST_SLOTS {
         return Err(too_many_slots(slots));
     }
+    if watched.end > channels {
+        return Err(BackendError::Device(format!(
+            "The states of channels {watched:?} were asked for, and the scan has {channels} channels: ask for fewer."
+        )));
+    }
+    let states = [tokens, watched.len(), slots];
     if tokens == 0 || channels == 0 || slots == 0 {
         // Nothing to launch for; the skip and the gate may be all there is.
-        return Ok(sequential(input, |_, _| ())?);
+        return Ok((sequential(input, |_, _| ())?, Array3::zeros(states)));
     }
     let u = Buffer::of_array(gpu, Use::Activations, input.u_ld)?;
     let delta = Buffer::of_array(gpu, Use::Activations, input.delta_ld)?;
@@ -410,6 +420,12 @@ pub(crate) fn scan_alone(
     let group_channels = greatest_common_divisor(b_channels as usize, c_channels as usize);
     let segments = if kernel == ScanKernel::V3 { 0 } else { 1 };
     let pointer = |buffer: &Option<Buffer<f32>>| buffer.as_ref().map_or(0, Buffer::pointer);
+    let record = if watched.is_empty() {
+        None
+    } else {
+        let len = states.iter().product();
+        Some(Buffer::<f32>::new(gpu, Use::Activations, len)?)
+    };
     let row = channels as i32;
     let args = ScanArgs {
         u: u.pointer(),
@@ -421,6 +437,9 @@ pub(crate) fn scan_alone(
         b: b.pointer(),
         c: c.pointer(),
         initial: pointer(&initial),
+        record: pointer(&record),
+        record_from: watched.start as i32,
+        record_count: watched.len() as i32,
         u_row: row,
         delta_row: row,
         z_row: row,
@@ -448,7 +467,7 @@ pub(crate) fn scan_alone(
     let results = [tokens * channels, channels * slots, starts, sums]
         .map(|len| Buffer::<f32>::new(gpu, Use::Activations, len));
     // What a kernel forgets to write is then no number.
-    for result in results.iter().flatten() {
+    for result in results.iter().flatten().chain(&record) {
         result.fill(0xff)?;
     }
     let [y, last, starts, sums] = results;
@@ -466,10 +485,14 @@ pub(crate) fn scan_alone(
     }
     let y = y.download(0, tokens * channels)?;
     let last = last.download(0, channels * slots)?;
-    Ok(ScanOutput {
+    let recorded = record.map_or(Ok(Vec::new()), |record| record.download(0, record.len()))?;
+    let [_, width, _] = states;
+    let output = ScanOutput {
         y_ld: Array2::from_shape_fn((tokens, channels), |(l, d)| y[l * channels + d]),
         last_dn: Array2::from_shape_fn((channels, slots), |(d, n)| last[d * slots + n]),
-    })
+    };
+    let states = Array3::from_shape_fn(states, |(l, d, n)| recorded[(l * width + d) * slots + n]);
+    Ok((output, states))
 }
 
 pub(crate) fn too_many_slots(slots: usize) -> BackendError {

@@ -357,33 +357,28 @@ fn head(
 ) -> Result<(), BackendError> {
     let (tokens, width, vocab) = (pass.tokens, pass.width(), logits.len());
     let scratch = pass.scratch;
-    let overlaps = pass.may_fuse();
-    let product = |x: Rows, rows: usize, y: Rows| Product {
-        x,
-        rows,
-        weight: weights.head(),
-        bias: None,
-        y,
-        adds: false,
-        row_count: None,
-        overlaps,
-        is_split: false,
-        partial: Some(&scratch.partial),
-    };
     let row_of_scores = Rows::of(logits, 0, vocab);
     let (hidden, scores) = (Site::model(Probe::FinalHidden), Site::model(Probe::Logits));
     if !pass.wants(hidden) && !pass.wants(scores) {
         let last = Rows::of(&scratch.x, (tokens - 1) * width, width);
-        return product(last, 1, row_of_scores)
-            .run_normed(pass.gpu, pass.norm_with(&weights.final_norm));
+        let product = Product {
+            rows: 1,
+            ..pass.matrix_product(last, weights.head(), row_of_scores)
+        };
+        return product.run_normed(pass.gpu, pass.norm_with(&weights.final_norm));
     }
     pass.norm(&weights.final_norm, Some(hidden))?;
     if !pass.wants(scores) {
         let last = Rows::of(&scratch.norm, (tokens - 1) * width, width);
-        return product(last, 1, row_of_scores).run(pass.gpu);
+        let product = Product {
+            rows: 1,
+            ..pass.matrix_product(last, weights.head(), row_of_scores)
+        };
+        return product.run(pass.gpu);
     }
     let all = Buffer::<f32>::new(scratch.x.gpu(), Use::Activations, tokens * vocab)?;
-    product(pass.normed(), tokens, Rows::of(&all, 0, vocab)).run(pass.gpu)?;
+    pass.matrix_product(pass.normed(), weights.head(), Rows::of(&all, 0, vocab))
+        .run(pass.gpu)?;
     pass.record(scores, &all, [0, vocab], &[tokens, vocab])?;
     logits.copy_from(&all, (tokens - 1) * vocab, vocab)
 }

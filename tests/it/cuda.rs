@@ -7,12 +7,13 @@ use mambascope_core::backend::{Backend, BackendError, FastBackend, NaiveBackend,
 use mambascope_core::checkpoint::synthetic;
 use mambascope_core::generate::{Sampler, Sampling, argmax};
 use mambascope_core::model::Model;
-use mambascope_core::scan::{ScanInput, ScanOperands, ScanShape};
+use mambascope_core::scan::{ScanInput, ScanOperands, ScanShape, sequential};
 use mambascope_core::state::{State, StateBytes};
 use mambascope_core::tensor::{Dtype, Tensor};
 use mambascope_core::trace::{Probe, Site, Tap};
-use mambascope_kernels::{CudaBackend, ScanKernel};
-use ndarray::ArrayViewD;
+use mambascope_kernels::bench::ScanBench;
+use mambascope_kernels::{CudaBackend, Operand, ScanKernel};
+use ndarray::{ArrayD, ArrayViewD, s};
 
 use crate::goldens::FIXTURES;
 use crate::scans::in_double;
@@ -328,19 +329,30 @@ fn a_scan_of_too_many_slots_is_told_how_many_there_may_be() {
     }
 }
 
+/// Few channels and many, one group and several, and a text long enough for hundreds of segments.
+const SHAPES: [ScanShape; 4] = [
+    shape(1, 96, 700, 1),
+    shape(1, 96, 700, 3),
+    shape(1, 24, 700, 3),
+    shape(1, 24, 9000, 1),
+];
+
+const fn shape(batch: usize, channels: usize, tokens: usize, groups: usize) -> ScanShape {
+    ScanShape {
+        batch,
+        channels,
+        tokens,
+        slots: 16,
+        groups,
+    }
+}
+
 /// With a gate v2 and v3 take their lean form, without one the general.
 #[test]
 #[ignore = "needs an NVIDIA GPU"]
 fn both_forms_of_a_scan_follow_double_precision() {
     let mut backend = CudaBackend::default();
-    for groups in [1, 3] {
-        let shape = ScanShape {
-            batch: 1,
-            channels: 96,
-            tokens: 700,
-            slots: 16,
-            groups,
-        };
+    for shape in SHAPES {
         let operands = ScanOperands::seeded(shape, 1);
         let gated = operands.input(0).unwrap();
         let plain = ScanInput {
@@ -352,7 +364,7 @@ fn both_forms_of_a_scan_follow_double_precision() {
             for kernel in ScanKernel::ALL {
                 backend.scan_kernel = kernel;
                 let found = backend.scan(&input).unwrap();
-                let what = format!("{} {form}, {groups} groups", kernel.name());
+                let what = format!("{} {form}, {shape:?}", kernel.name());
                 for (found, wanted) in
                     [(found.y_ld, &wanted.y_ld), (found.last_dn, &wanted.last_dn)]
                 {
@@ -362,4 +374,75 @@ fn both_forms_of_a_scan_follow_double_precision() {
             }
         }
     }
+}
+
+/// What is timed is right: several sequences at once, in both number formats.
+#[test]
+#[ignore = "needs an NVIDIA GPU"]
+fn measured_scans_follow_double_precision() {
+    let gpu = CudaBackend::default().gpu().unwrap();
+    for (channels, groups) in [(24, 1), (96, 3)] {
+        let shape = shape(3, channels, 700, groups);
+        for operand in [Operand::F32, Operand::Bf16] {
+            let mut operands = ScanOperands::seeded(shape, 2);
+            // y is rounded to the operands' format at the end, by half a unit of its last place.
+            let mut of_y = 1e-5;
+            if operand == Operand::Bf16 {
+                of_y += 1.0 / 256.0;
+                let ScanOperands {
+                    u, delta, z, b, c, ..
+                } = &mut operands;
+                for x in [u, delta, z, b, c].into_iter().flatten() {
+                    // The upper half of a number is one of bf16.
+                    *x = f32::from_bits(x.to_bits() & 0xffff_0000);
+                }
+            }
+            let wanted = (0..shape.batch).map(|sequence| {
+                let output = in_double(&operands.input(sequence).unwrap());
+                [output.y_ld.into_dyn(), output.last_dn.into_dyn()]
+            });
+            let wanted: Vec<_> = wanted.collect();
+            let bench = ScanBench::new(&gpu, &operands, operand, 0).unwrap();
+            for kernel in ScanKernel::ALL {
+                let found = bench.results(kernel).unwrap();
+                for (part, tolerance) in [of_y, 1e-5].into_iter().enumerate() {
+                    let len = wanted[0][part].len();
+                    assert_eq!(found[part].len(), shape.batch * len);
+                    for (found, wanted) in found[part].chunks(len).zip(&wanted) {
+                        let what = format!("{}, {operand:?}, {shape:?}", kernel.name());
+                        let found = found.iter().copied();
+                        let tolerance = Tolerance::OfLargest(tolerance);
+                        assert_close(&what, found, &wanted[part], tolerance);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The states of some channels in the middle, after every token.
+#[test]
+#[ignore = "needs an NVIDIA GPU"]
+fn states_of_chosen_channels_are_recorded() {
+    let operands = ScanOperands::seeded(shape(1, 40, 90, 2), 3);
+    let input = operands.input(0).unwrap();
+    let watched = 17..22;
+    let mut wanted = Vec::new();
+    let keep = watched.clone();
+    sequential(&input, |_, h_dn| {
+        let rows = h_dn.slice(s![keep.clone(), ..]);
+        wanted.extend(rows.iter().copied().map(f64::from));
+    })
+    .unwrap();
+    let wanted = ArrayD::from_shape_vec(vec![90, 5, 16], wanted).unwrap();
+    let mut backend = CudaBackend::default();
+    for kernel in ScanKernel::ALL {
+        backend.scan_kernel = kernel;
+        let (output, states) = backend.scan_watched(&input, watched.clone()).unwrap();
+        assert_close(kernel.name(), states, &wanted, Tolerance::OfLargest(1e-5));
+        let y = in_double(&input).y_ld.into_dyn();
+        assert_close(kernel.name(), output.y_ld, &y, Tolerance::OfLargest(1e-5));
+    }
+    let refused = backend.scan_watched(&input, 38..41).unwrap_err();
+    assert!(refused.to_string().contains("40 channels"), "{refused}");
 }

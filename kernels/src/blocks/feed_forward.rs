@@ -29,17 +29,10 @@ pub(crate) fn run(
             pass.add_product(up, &mlp.down, None)
         }
         FeedForwardWeights::Experts { router, experts } => {
+            let scores = Rows::of(&pass.scratch.projected, 0, experts.len());
             let product = Product {
-                x: pass.normed(),
-                rows: pass.tokens,
-                weight: router,
-                bias: None,
-                y: Rows::of(&pass.scratch.projected, 0, experts.len()),
-                adds: false,
-                row_count: None,
                 overlaps: false,
-                is_split: false,
-                partial: Some(&pass.scratch.partial),
+                ..pass.matrix_product(pass.normed(), router, scores)
             };
             product.run(pass.gpu)?;
             let shape = [pass.tokens, experts.len()];

@@ -148,19 +148,12 @@ fn select(
     let (tokens, d, n, r) = (pass.tokens, dims.d_inner, dims.d_state, dims.dt_rank);
     let columns = r + 2 * n;
     let scratch = pass.scratch;
-    let product = crate::ops::Product {
-        x: Rows::of(&scratch.conv, 0, d),
-        rows: tokens,
-        weight: &weights.x_proj,
-        bias: None,
-        y: Rows::of(&scratch.projected, 0, columns),
-        adds: false,
-        row_count: None,
-        overlaps: false,
-        is_split: false,
-        partial: Some(&scratch.partial),
-    };
-    product.run(pass.gpu)?;
+    let (u, projected) = (
+        Rows::of(&scratch.conv, 0, d),
+        Rows::of(&scratch.projected, 0, columns),
+    );
+    pass.matrix_product(u, &weights.x_proj, projected)
+        .run(pass.gpu)?;
     let parts = [(Probe::DtLow, 0, r), (Probe::B, r, n), (Probe::C, r + n, n)];
     for (part, (probe, from, width)) in parts.into_iter().enumerate() {
         if let Some(inner) = dims.inner_norm {
@@ -179,8 +172,9 @@ fn select(
         )?;
     }
     let delta = Rows::of(&scratch.delta, 0, d);
-    let dt = Rows::of(&scratch.projected, 0, columns);
-    pass.product(dt, &weights.dt_proj, delta).run(pass.gpu)?;
+    // dt is the first of the columns.
+    pass.product(projected, &weights.dt_proj, delta)
+        .run(pass.gpu)?;
     let site = Site::layer(i, Probe::Delta);
     if pass.wants(site) {
         // The scan activates it on the way; y is free until then.
