@@ -13,6 +13,7 @@ use crate::export::{ExportError, Later, Picture, write_file};
 use crate::model::Model;
 use crate::parity::{Parity, ParityJob, REFERENCE, parity};
 use crate::recall::{RecallError, RecallJob, RecallTable, recall};
+use crate::study::{StudyAnswer, StudyJob};
 use crate::trace::TraceError;
 use crate::trace_file::{TraceFile, TraceJob};
 use crate::watch::{Watch, WatchJob, Watched};
@@ -51,6 +52,8 @@ pub enum Job {
     Recall(RecallJob),
     /// Measure a backend against the naive one.
     Parity(ParityJob),
+    /// A computation of a page's own: a demo, an experiment.
+    Study(StudyJob),
     /// Turn a prompt into ids; counts as work because a prompt may be a megabyte.
     Tokenize {
         /// Whose tokenizer.
@@ -96,6 +99,8 @@ pub enum Answer {
     Recall(Arc<RecallTable>),
     /// Of a comparison of backends.
     Parity(Arc<Parity>),
+    /// Of a page's own computation.
+    Study(StudyAnswer),
     /// Of a tokenisation.
     Ids(Arc<[u32]>),
     /// Of a save: the file, and its bytes.
@@ -141,6 +146,9 @@ pub enum JobError {
     /// The prompt could not be turned into ids.
     #[error("{0}")]
     Prompt(String),
+    /// A page's own computation cannot be done as it was asked.
+    #[error("{0}")]
+    Study(String),
     /// No backend of that name.
     #[error("there is no backend {wanted:?}; there are {found}")]
     NoBackend {
@@ -245,6 +253,7 @@ impl Workshop {
                 let found = parity(job, &mut *chosen, &mut *naive, progress)?;
                 Ok(Answer::Parity(Arc::new(found)))
             }
+            Job::Study(study) => Ok(Answer::Study(study.compute(self, progress)?)),
             Job::Tokenize { model, text } => Ok(Answer::Ids(prompt_ids(model, text)?.into())),
             Job::SaveText { path, text } => {
                 let text = text.make();

@@ -6,28 +6,29 @@ const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
 
 /// A stream of values.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Noise(u64);
+pub struct Noise(u64);
 
 impl Noise {
     /// The stream called `name`. The same seed and name give the same values, another name values that have nothing to do with them.
-    pub(crate) fn new(seed: u64, name: &str) -> Self {
+    pub fn new(seed: u64, name: &str) -> Self {
         // FNV-1a, from a start that the seed decides.
         let start = 0xcbf2_9ce4_8422_2325 ^ mix(seed);
         let hash = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
         Self(mix(name.bytes().fold(start, hash)))
     }
 
-    fn bits(self, i: usize) -> u64 {
+    /// Value `i`, 64 random bits.
+    pub fn bits(self, i: usize) -> u64 {
         mix(self.0.wrapping_add((i as u64).wrapping_mul(GOLDEN)))
     }
 
     /// Value `i`, evenly spread over 0 to 1, 1 excluded.
-    pub(crate) fn uniform(self, i: usize) -> f32 {
+    pub fn uniform(self, i: usize) -> f32 {
         (self.bits(i) >> 40) as f32 / (1u32 << 24) as f32
     }
 
     /// Value `i` of mean 0 and deviation 1: four uniform values added up, which is near the normal distribution and ends at ±3.5.
-    pub(crate) fn normal(self, i: usize) -> f32 {
+    pub fn normal(self, i: usize) -> f32 {
         let bits = self.bits(i);
         let sum: u32 = [0, 16, 32, 48]
             .map(|shift| (bits >> shift) as u16)
@@ -40,7 +41,7 @@ impl Noise {
 
     /// Value `i` of what softplus turns into steps Δ between 0.001 and 0.1, evenly spread in their logarithm: where the training of
     /// Mamba's biases starts.
-    pub(crate) fn step_bias(self, i: usize) -> f32 {
+    pub fn step_bias(self, i: usize) -> f32 {
         let step = 0.001 * 100f32.powf(self.uniform(i));
         step.exp_m1().ln()
     }

@@ -3,7 +3,6 @@
 mod board;
 mod compare;
 mod files;
-mod plots;
 mod scope;
 mod settings;
 mod take_home;

@@ -6,7 +6,9 @@
 
 pub mod bars;
 pub mod colormap;
+pub mod controls;
 pub mod heatmap;
+pub mod plots;
 pub mod ribbon;
 mod token_text;
 

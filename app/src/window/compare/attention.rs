@@ -8,9 +8,9 @@ use mambascope_lessons::widgets::{Axis, Grid, Heatmap, Scale, number, visible_to
 
 use super::{Around, ComparePage, lane_name};
 use crate::window::palette;
-use crate::window::plots::named_menu;
 use crate::window::scope::token_text;
 use crate::window::take_home::take_home;
+use mambascope_lessons::widgets::plots::named_menu;
 
 /// Which map is shown.
 #[derive(Clone, Debug, Default, PartialEq)]

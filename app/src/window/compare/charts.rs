@@ -10,10 +10,10 @@ use mambascope_lessons::widgets::number;
 
 use super::{ComparePage, lane_name};
 use crate::window::palette;
-use crate::window::plots::{
+use crate::window::scope::bytes_text;
+use mambascope_lessons::widgets::plots::{
     axis, footnote, log_axis, log_marks, marks, named_menu, over_note, over_tokens, show_plot,
 };
-use crate::window::scope::bytes_text;
 
 /// Tokens a local mean is taken over.
 const LOCAL: usize = 16;

@@ -9,8 +9,10 @@ use mambascope_lessons::widgets::number;
 
 use super::{Around, COMPARE, ComparePage, CompareSettings, FACTS, MOST_LANES, RECALL};
 use crate::window::palette;
-use crate::window::plots::{footnote, log_axis, over_note, show_plot, value_axis, value_marks};
 use crate::window::scope::progress;
+use mambascope_lessons::widgets::plots::{
+    footnote, log_axis, over_note, show_plot, value_axis, value_marks,
+};
 
 impl ComparePage {
     pub(super) fn recall(

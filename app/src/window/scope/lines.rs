@@ -8,7 +8,7 @@ use super::ScopePage;
 use super::panels::{Scene, named};
 use super::pictures::Histogram;
 use crate::window::palette;
-use crate::window::plots::{
+use mambascope_lessons::widgets::plots::{
     axis, line_key, marks, over_tokens, show_plot, value_axis, value_marks,
 };
 

@@ -1,13 +1,12 @@
-//! The measures and colours all plots of the window share.
+//! The measures and colours all plots share.
 
+use super::number;
+use crate::theme;
 use egui::accesskit::Role;
 use egui::{
     Align, Align2, Color32, Layout, Rect, RichText, TextStyle, Ui, UiBuilder, WidgetInfo, vec2,
 };
 use egui_plot::{AxisHints, GridInput, GridMark, Plot};
-use mambascope_lessons::widgets::number;
-
-use super::palette;
 
 /// Height of the line with a plot's title, and the room under it: as a heatmap has them, so that neighbours line up.
 const TITLE: f32 = 26.0;
@@ -16,7 +15,7 @@ const TITLE_GAP: f32 = 8.0;
 const X_AXIS: f32 = 38.0;
 
 /// A plot whose x axis counts tokens.
-pub(super) fn over_tokens<'a>(ui: &Ui, name: &'static str, value: &'a str) -> Plot<'a> {
+pub fn over_tokens<'a>(ui: &Ui, name: &'static str, value: &'a str) -> Plot<'a> {
     Plot::new(name)
         .custom_x_axes(vec![axis(AxisHints::new_x(), ui, "token")])
         .x_grid_spacer(|input| marks(input.bounds, 8.0, 1.0))
@@ -25,22 +24,22 @@ pub(super) fn over_tokens<'a>(ui: &Ui, name: &'static str, value: &'a str) -> Pl
 }
 
 /// An axis with its name; labels are shown or not, never half faded.
-pub(super) fn axis<'a>(hints: AxisHints<'a>, ui: &Ui, name: &str) -> AxisHints<'a> {
+pub fn axis<'a>(hints: AxisHints<'a>, ui: &Ui, name: &str) -> AxisHints<'a> {
     hints
         .label(name)
         .label_spacing(24.0..=25.0)
-        .tick_label_color(palette(ui).weak_text)
+        .tick_label_color(theme::palette(ui.visuals()).weak_text)
 }
 
 /// A y axis: its marks are as far apart as they should be, so all are labelled.
-pub(super) fn value_axis<'a>(ui: &Ui, name: &str) -> AxisHints<'a> {
+pub fn value_axis<'a>(ui: &Ui, name: &str) -> AxisHints<'a> {
     axis(AxisHints::new_y(), ui, name)
         .label_spacing(8.0..=9.0)
         .formatter(|mark, _| number(mark.value as f32))
 }
 
 /// Marks for a y axis of the height that is left in `ui`.
-pub(super) fn value_marks(ui: &Ui) -> impl Fn(GridInput) -> Vec<GridMark> + use<> {
+pub fn value_marks(ui: &Ui) -> impl Fn(GridInput) -> Vec<GridMark> + use<> {
     /// From one label to the next, in points.
     const PITCH: f32 = 22.0;
     let height = ui.available_height() - TITLE - TITLE_GAP - X_AXIS;
@@ -54,7 +53,7 @@ pub(super) fn value_marks(ui: &Ui) -> impl Fn(GridInput) -> Vec<GridMark> + use<
 }
 
 /// Grid marks in steps of 1, 2 or 5 times a power of ten, about `most` of them and no closer than `least`.
-pub(super) fn marks((from, to): (f64, f64), most: f64, least: f64) -> Vec<GridMark> {
+pub fn marks((from, to): (f64, f64), most: f64, least: f64) -> Vec<GridMark> {
     let rough = ((to - from) / most).max(least);
     if !(rough.is_finite() && rough > 0.0) {
         return Vec::new();
@@ -78,7 +77,7 @@ pub(super) fn marks((from, to): (f64, f64), most: f64, least: f64) -> Vec<GridMa
 
 /// Shows a plot in the room left, in the measures and colours all plots share: its title and `key`, which explains its
 /// colours, over it.
-pub(super) fn show_plot<'a>(
+pub fn show_plot<'a>(
     ui: &mut Ui,
     title: &str,
     key: impl FnOnce(&mut Ui),
@@ -96,13 +95,14 @@ pub(super) fn show_plot<'a>(
     let cut = Some(egui::TextWrapMode::Truncate);
     let galley = text.into_galley(&line, cut, room.width(), TextStyle::Body);
     let at = Align2::LEFT_CENTER.anchor_size(room.left_center(), galley.size());
-    line.painter().galley(at.min, galley, palette(&line).text);
+    line.painter()
+        .galley(at.min, galley, theme::palette(line.visuals()).text);
     let body = outer.with_min_y(head.bottom() + TITLE_GAP);
     let mut ui = ui.new_child(UiBuilder::new().max_rect(body));
     // egui_plot writes its axes in the body style; heatmaps label theirs smaller.
     let small = TextStyle::Small.resolve(ui.style());
     ui.style_mut().text_styles.insert(TextStyle::Body, small);
-    let grid = palette(&ui).border;
+    let grid = theme::palette(ui.visuals()).border;
     let shown = plot
         .height(body.height())
         .width(body.width())
@@ -115,15 +115,19 @@ pub(super) fn show_plot<'a>(
 }
 
 /// What a line of this colour is.
-pub(super) fn line_key(ui: &mut Ui, colour: Color32, text: String) {
-    ui.label(RichText::new(text).small().color(palette(ui).weak_text));
+pub fn line_key(ui: &mut Ui, colour: Color32, text: String) {
+    ui.label(
+        RichText::new(text)
+            .small()
+            .color(theme::palette(ui.visuals()).weak_text),
+    );
     let (rect, _) = ui.allocate_exact_size(vec2(16.0, 8.0), egui::Sense::hover());
     let stroke = egui::Stroke::new(2.0, colour);
     ui.painter().hline(rect.x_range(), rect.center().y, stroke);
 }
 
 /// A logarithmic axis: its marks stand at powers of ten, named by `text` of the logarithm.
-pub(super) fn log_axis<'a>(
+pub fn log_axis<'a>(
     ui: &Ui,
     is_x: bool,
     name: &str,
@@ -140,7 +144,7 @@ pub(super) fn log_axis<'a>(
 }
 
 /// Marks at every whole number of a logarithmic axis.
-pub(super) fn log_marks((from, to): (f64, f64)) -> Vec<GridMark> {
+pub fn log_marks((from, to): (f64, f64)) -> Vec<GridMark> {
     marks((from, to), 40.0, 1.0)
 }
 
@@ -148,7 +152,7 @@ pub(super) fn log_marks((from, to): (f64, f64)) -> Vec<GridMark> {
 const NOTE: f32 = 32.0;
 
 /// The room for a plot, and that for small print under it.
-pub(super) fn over_note(ui: &mut Ui) -> (Ui, Ui) {
+pub fn over_note(ui: &mut Ui) -> (Ui, Ui) {
     let outer = ui.available_rect_before_wrap();
     let edge = outer.bottom() - NOTE;
     let part = |ui: &mut Ui, rect: Rect| ui.new_child(UiBuilder::new().max_rect(rect));
@@ -157,12 +161,12 @@ pub(super) fn over_note(ui: &mut Ui) -> (Ui, Ui) {
 }
 
 /// What a menu that shows only its choice is for.
-pub(super) fn named_menu(menu: &egui::Response, name: &str) {
+pub fn named_menu(menu: &egui::Response, name: &str) {
     menu.widget_info(|| WidgetInfo::labeled(Role::ComboBox, true, name));
 }
 
 /// Small print.
-pub(super) fn footnote(ui: &mut Ui, text: &str, colour: Color32) {
+pub fn footnote(ui: &mut Ui, text: &str, colour: Color32) {
     ui.label(RichText::new(text).small().color(colour));
 }
 

@@ -1,0 +1,10 @@
+//! Demos and experiments of the lesson `state-tracking`.
+
+use crate::demo::DemoEntry;
+use crate::experiment::Experiment;
+
+/// The demos, as the page shows them.
+pub const DEMOS: &[DemoEntry] = &[];
+
+/// The experiments, as the page shows them.
+pub const EXPERIMENTS: &[Experiment] = &[];
