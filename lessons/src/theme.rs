@@ -176,6 +176,8 @@ fn luminance(colour: Color32) -> f32 {
 /// Call it once, when the window is made. Which of the two is in force stays the user's choice.
 pub fn apply(ctx: &egui::Context) {
     ctx.set_fonts(fonts());
+    // Formulas are pictures of lines.
+    egui_extras::install_image_loaders(ctx);
     ctx.style_mut_of(Theme::Light, |style| {
         restyle(style, Visuals::light(), &LIGHT)
     });

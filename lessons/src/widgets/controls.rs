@@ -3,13 +3,15 @@
 use std::ops::RangeInclusive;
 
 use egui::emath::Numeric;
-use egui::{Response, Slider, Ui, UiBuilder, vec2};
+use egui::{Align, Layout, Response, Slider, Ui, UiBuilder, vec2};
+
+/// Width of a slider with its name and its value.
+const KNOB: f32 = 290.0;
 
 /// Controls side by side, wrapped where they do not fit.
 pub fn controls<R>(ui: &mut Ui, contents: impl FnOnce(&mut Ui) -> R) -> R {
     ui.horizontal_wrapped(|ui| {
         ui.spacing_mut().item_spacing = vec2(16.0, 6.0);
-        ui.spacing_mut().slider_width = 150.0;
         contents(ui)
     })
     .inner
@@ -22,7 +24,7 @@ pub fn slider<N: Numeric>(
     value: &mut N,
     range: RangeInclusive<N>,
 ) -> Response {
-    ui.add(Slider::new(value, range).text(name))
+    knob(ui, Slider::new(value, range).text(name))
 }
 
 /// A slider over several powers of ten.
@@ -32,12 +34,26 @@ pub fn log_slider<N: Numeric>(
     value: &mut N,
     range: RangeInclusive<N>,
 ) -> Response {
-    ui.add(
+    knob(
+        ui,
         Slider::new(value, range)
             .text(name)
             .logarithmic(true)
             .max_decimals(4),
     )
+}
+
+/// A slider in room of its own, as wide as all, so that the line is broken between two of them.
+fn knob(ui: &mut Ui, slider: Slider<'_>) -> Response {
+    let size = vec2(KNOB, ui.spacing().interact_size.y);
+    let layout = Layout::left_to_right(Align::Center);
+    ui.allocate_ui_with_layout(size, layout, |ui| {
+        ui.set_min_width(KNOB);
+        ui.spacing_mut().item_spacing.x = 8.0;
+        ui.spacing_mut().slider_width = 110.0;
+        ui.add(slider)
+    })
+    .inner
 }
 
 /// A choice of a few, each with its name, behind the name of the choice.

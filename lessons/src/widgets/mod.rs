@@ -7,6 +7,7 @@
 pub mod bars;
 pub mod colormap;
 pub mod controls;
+pub mod formula;
 pub mod heatmap;
 pub mod plots;
 pub mod ribbon;

@@ -3,7 +3,7 @@
 
 use std::ops::{ControlFlow, RangeInclusive};
 
-use egui::{RichText, Ui};
+use egui::Ui;
 use egui_plot::{Line, PlotPoint, PlotPoints, Points, VLine};
 use mambascope_core::discretize::Discretization;
 use mambascope_core::job::{JobError, Progress, Workshop};
@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::demo::{Around, Demo, Scene};
 use crate::theme;
 use crate::widgets::controls::{clamped, controls, log_slider, picture, slider};
+use crate::widgets::formula::formula;
 use crate::widgets::number;
 use crate::widgets::plots::{footnote, line_key, over_tokens, show_plot};
 
@@ -131,14 +132,14 @@ impl Demo for OneSlot {
         });
         let Some(answer) = scene.answer else { return };
         let weak = theme::palette(ui.visuals()).weak_text;
-        ui.label(
-            RichText::new(format!(
-                "Ā = exp(ΔA) = {}   B̄ = {}   half-life = ln 2 / (Δ·|A|) = {} tokens",
+        formula(
+            ui,
+            &format!(
+                r"\bar A = e^{{\Delta A}} = {} \qquad \bar B = {} \qquad \frac{{\ln 2}}{{\Delta\,|A|}} = {} \text{{ tokens}}",
                 number(answer.a_bar as f32),
                 number(answer.b_bar as f32),
                 number(answer.half_life as f32),
-            ))
-            .monospace(),
+            ),
         );
         let clicked = picture(ui, 300.0, |ui| self.plot(ui, answer, scene));
         if let Some(token) = clicked {
@@ -189,8 +190,8 @@ impl Demo for OneSlot {
             "C" => number(self.c as f32),
             "D" => number(self.skip as f32),
             "Δ" => number(self.delta as f32),
-            "Ā" => number(answer?.a_bar as f32),
-            "B̄" => number(answer?.b_bar as f32),
+            "\\bar A" => number(answer?.a_bar as f32),
+            "\\bar B" => number(answer?.b_bar as f32),
             _ => return None,
         })
     }
