@@ -8,6 +8,9 @@
 pub mod course;
 pub mod demo;
 pub mod experiment;
+pub mod glossary;
+pub mod notebook;
+pub mod page;
 pub mod reading_guide;
 pub mod theme;
 pub mod widgets;

@@ -2,6 +2,7 @@
 
 mod bench;
 mod check;
+mod prove;
 mod recall;
 mod run;
 mod trace;
@@ -50,6 +51,8 @@ enum Command {
     Check(check::Check),
     /// Ask models for facts in their context, and print how many they know.
     Recall(recall::Recall),
+    /// Run the experiments of the lessons: what each expects and what this machine measures.
+    Prove(prove::Prove),
     /// Measure tokens a second for each backend.
     Bench(bench::Bench),
 }
@@ -115,6 +118,7 @@ pub fn main() -> ExitCode {
         Some(Command::Trace(trace)) => trace.execute(),
         Some(Command::Check(check)) => check.execute(),
         Some(Command::Recall(recall)) => recall.execute(),
+        Some(Command::Prove(prove)) => prove.execute(),
         Some(Command::Bench(bench)) => bench.execute(),
     };
     match done {
@@ -136,7 +140,7 @@ fn open_window(model: Option<PathBuf>) -> ExitCode {
         .any(|name| std::env::var_os(name).is_some_and(|value| !value.is_empty()));
     if cfg!(all(unix, not(target_os = "macos"))) && !has_display {
         eprintln!(
-            "mambascope: there is no display to open a window on; the commands run, trace, check, recall and bench work without one (mambascope --help)"
+            "mambascope: there is no display to open a window on; the commands run, trace, check, recall, prove and bench work without one (mambascope --help)"
         );
         return ExitCode::from(2);
     }

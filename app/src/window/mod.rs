@@ -9,7 +9,7 @@ mod take_home;
 
 use std::collections::VecDeque;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -19,8 +19,10 @@ use egui::{Align, Context, Frame, Layout, Panel, RichText, ScrollArea, Ui, Viewp
 use mambascope_core::checkpoint::LoadError;
 use mambascope_core::engine::Engine;
 use mambascope_core::export::{Later, Picture};
-use mambascope_core::job::{Answer, Job, JobError, Workshop};
+use mambascope_core::job::{Answer, Job, JobError, ModelRef, Workshop};
 use mambascope_core::model::Model;
+use mambascope_lessons::demo::Around;
+use mambascope_lessons::notebook::{Notebook, NotebookRequest};
 use mambascope_lessons::reading_guide::ReadingGuide;
 use mambascope_lessons::theme::{self, Palette};
 
@@ -30,6 +32,8 @@ pub use self::scope::{ScopePage, bytes_text, mixers_text, parity_badge};
 pub use self::settings::{ChannelOrder, DeltaView, Page, Reading, ScopeSettings, Settings};
 use crate::backends::{self, BackendChoice};
 
+/// What the system knows the program by; its data folder is named after it.
+const APP_ID: &str = "mambascope";
 /// The slot in which models are loaded.
 const MODEL: &str = "model";
 /// What is shown unless something else is asked for.
@@ -46,14 +50,14 @@ const SAVE_AFTER: f64 = 2.0;
 pub fn open(model: Option<PathBuf>) -> ExitCode {
     let options = eframe::NativeOptions {
         viewport: ViewportBuilder::default()
-            .with_app_id("mambascope")
+            .with_app_id(APP_ID)
             .with_title("Mambascope")
             .with_inner_size([1280.0, 800.0])
             .with_min_inner_size([720.0, 480.0]),
         ..Default::default()
     };
     let run = eframe::run_native(
-        "mambascope",
+        APP_ID,
         options,
         Box::new(|creation| {
             let mut settings: Settings = creation
@@ -63,7 +67,9 @@ pub fn open(model: Option<PathBuf>) -> ExitCode {
             if let Some(model) = model {
                 settings.model = Some(model);
             }
-            Ok(Box::new(Window::new(&creation.egui_ctx, settings)?))
+            let mut window = Window::new(&creation.egui_ctx, settings)?;
+            window.keep_notes_in(eframe::storage_dir(APP_ID).as_deref());
+            Ok(Box::new(window))
         }),
     );
     match run {
@@ -197,6 +203,7 @@ pub struct Window {
     model: Option<Arc<Model>>,
     scope: ScopePage,
     compare: ComparePage,
+    notebook: Notebook,
     guide: ReadingGuide,
     opening: Option<AskPath>,
     saving: Option<Saving>,
@@ -253,6 +260,7 @@ impl Window {
             load,
             load_failed: false,
             model: None,
+            notebook: Notebook::new(None),
             guide: ReadingGuide::default(),
             opening: None,
             saving: None,
@@ -261,6 +269,11 @@ impl Window {
             notice: None,
             card: None,
         })
+    }
+
+    /// Reads the notes kept in this data folder, and keeps them there from now on.
+    pub fn keep_notes_in(&mut self, data_folder: Option<&Path>) {
+        self.notebook = Notebook::new(data_folder);
     }
 
     /// Draws everything. Called for every frame.
@@ -301,6 +314,7 @@ impl Window {
                 self.compare
                     .show(ui, &mut self.settings.compare, &mut around);
             }
+            Page::Lessons => self.lessons_page(ui, &mut requests),
             Page::Guide => self.guide_page(ui),
         }
         for request in requests {
@@ -335,8 +349,9 @@ impl Window {
         let is_settled = match self.settings.page {
             Page::Scope => self.scope.is_settled(),
             Page::Compare => self.compare.is_settled(),
-            Page::Guide => true,
+            Page::Lessons | Page::Guide => true,
         };
+        let is_settled = is_settled && self.notebook.is_settled();
         !self.engine.is_busy() && is_settled && self.backends.found.is_none() && delivered
     }
 
@@ -472,6 +487,7 @@ impl Window {
         match left {
             Page::Scope => self.scope.halt(&self.engine),
             Page::Compare => self.compare.leave(&self.engine),
+            Page::Lessons => self.notebook.leave(&self.engine),
             Page::Guide => {}
         }
     }
@@ -612,6 +628,34 @@ impl Window {
         });
         if close {
             self.notice = None;
+        }
+    }
+
+    fn lessons_page(&mut self, ui: &mut Ui, requests: &mut Vec<Request>) {
+        let around = Around {
+            model: self.model.clone().map(ModelRef),
+            backend: self.settings.scope.backend.clone(),
+        };
+        let mut wanted = Vec::new();
+        self.notebook.show(
+            ui,
+            &self.engine,
+            &around,
+            &mut self.settings.notebook,
+            &mut wanted,
+        );
+        for request in wanted {
+            match request {
+                NotebookRequest::Copy(line) => ui.ctx().copy_text(line),
+                NotebookRequest::ExportNotes(text) => requests.push(Request::Save {
+                    name: "mambascope-notes.md".to_owned(),
+                    ending: "md",
+                    job: Box::new(move |path| Job::SaveText {
+                        path,
+                        text: Later::new(move || text.clone()),
+                    }),
+                }),
+            }
         }
     }
 

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use mambascope_core::generate::Sampling;
 use mambascope_core::trace::DEFAULT_BUDGET;
+use mambascope_lessons::notebook::settings::NotebookSettings;
 use serde::{Deserialize, Serialize};
 
 use super::compare::CompareSettings;
@@ -11,6 +12,8 @@ use super::compare::CompareSettings;
 /// A page of the app.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Page {
+    /// Read, try and prove.
+    Lessons,
     /// Watch a model write.
     #[default]
     Scope,
@@ -22,11 +25,12 @@ pub enum Page {
 
 impl Page {
     /// All pages, in the order of the tabs.
-    pub const ALL: [Page; 3] = [Page::Scope, Page::Compare, Page::Guide];
+    pub const ALL: [Page; 4] = [Page::Lessons, Page::Scope, Page::Compare, Page::Guide];
 
     /// Text of its tab.
     pub fn title(self) -> &'static str {
         match self {
+            Page::Lessons => "Lessons",
             Page::Scope => "Scope",
             Page::Compare => "Compare",
             Page::Guide => "Reading the pictures",
@@ -227,6 +231,8 @@ pub struct Settings {
     pub scope: ScopeSettings,
     /// Of the Compare page.
     pub compare: CompareSettings,
+    /// Of the lessons.
+    pub notebook: NotebookSettings,
     /// Leaves out measured times, so that two pictures of the same page are the same.
     #[serde(skip)]
     pub hide_timings: bool,
@@ -242,6 +248,7 @@ impl Default for Settings {
             autoplay: true,
             scope: ScopeSettings::default(),
             compare: CompareSettings::default(),
+            notebook: NotebookSettings::default(),
             hide_timings: false,
         }
     }

@@ -204,18 +204,39 @@ fn show(ui: &mut Ui, tex: &str, is_inline: bool, em: f32) -> FormulaResponse {
     let room = ui.max_rect().width();
     let em = em.min(room / typeset.size().x.max(0.01));
     let size = typeset.size() * em;
-    let (rect, response) = ui.allocate_exact_size(size, Sense::hover());
+    // What stands in a line has its base line where the text has it; the little that hangs lower does so between the lines.
+    let hang = if is_inline {
+        typeset.depth() * em - text_descent(ui)
+    } else {
+        0.0
+    };
+    let place = vec2(size.x, size.y - hang);
+    let (rect, response) = ui.allocate_exact_size(place, Sense::hover());
+    let picture = Rect::from_min_size(rect.min, size);
     response.widget_info(|| egui::WidgetInfo::labeled(egui::accesskit::Role::Math, true, tex));
-    if ui.is_rect_visible(rect) {
-        paint(ui, &typeset, tex, em, rect);
+    if ui.is_rect_visible(picture) {
+        paint(ui, &typeset, tex, em, picture);
     }
     let pointer = response.hover_pos();
     let hovered = pointer.and_then(|pointer| {
-        let at = ((pointer - rect.min) / em).to_pos2();
+        let at = ((pointer - picture.min) / em).to_pos2();
         let found = typeset.glyphs.iter().find(|glyph| glyph.rect.contains(at));
         found.map(|glyph| glyph.symbol.clone())
     });
     FormulaResponse { response, hovered }
+}
+
+/// How far a line of body text reaches below its base line.
+fn text_descent(ui: &Ui) -> f32 {
+    let font = egui::TextStyle::Body.resolve(ui.style());
+    let galley = ui
+        .painter()
+        .layout_no_wrap("x".to_owned(), font, Color32::WHITE);
+    let glyph = galley
+        .rows
+        .first()
+        .and_then(|row| row.glyphs.first().copied());
+    glyph.map_or(0.0, |glyph| galley.size().y - glyph.pos.y)
 }
 
 /// Draws the picture of a formula into a rectangle.

@@ -1,0 +1,220 @@
+//! The notebook as its reader meets it: committing to an answer, running an experiment, writing a note, sharing a preset, coming
+//! back after a restart.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use egui::accesskit::Role;
+use egui_kittest::Harness;
+use egui_kittest::kittest::Queryable;
+use mambascope_core::backend::NaiveBackend;
+use mambascope_core::engine::Engine;
+use mambascope_core::job::Workshop;
+use mambascope_lessons::demo::Around;
+use mambascope_lessons::notebook::settings::{Guess, NotebookSettings};
+use mambascope_lessons::notebook::{Notebook, NotebookRequest};
+use mambascope_lessons::theme;
+
+/// The notebook, what it remembers, and what it has asked of the window.
+struct State {
+    notebook: Notebook,
+    settings: NotebookSettings,
+    requests: Vec<NotebookRequest>,
+}
+
+struct Reader {
+    window: Harness<'static, State>,
+    engine: Arc<Engine>,
+}
+
+impl Reader {
+    fn open(lesson: &str, folder: Option<&Path>) -> Self {
+        let settings = NotebookSettings {
+            lesson: lesson.to_owned(),
+            ..Default::default()
+        };
+        Self::with(settings, folder)
+    }
+
+    fn with(settings: NotebookSettings, folder: Option<&Path>) -> Self {
+        let workshop = Workshop::new(vec![Box::new(NaiveBackend::default())]);
+        let engine = Arc::new(Engine::start(workshop, || {}).unwrap());
+        let asked = Arc::clone(&engine);
+        let around = Around::default();
+        let state = State {
+            notebook: Notebook::new(folder),
+            settings,
+            requests: Vec::new(),
+        };
+        let window = Harness::builder()
+            .with_size([1280.0, 6000.0])
+            .with_max_steps(64)
+            .with_context_setup(theme::apply)
+            .build_ui_state(
+                move |ui, state: &mut State| {
+                    let State {
+                        notebook,
+                        settings,
+                        requests,
+                    } = state;
+                    notebook.show(ui, &asked, &around, settings, requests);
+                },
+                state,
+            );
+        let mut reader = Self { window, engine };
+        reader.settle();
+        reader
+    }
+
+    /// Frames until nothing is computed any more.
+    fn settle(&mut self) {
+        let start = Instant::now();
+        let mut rest = 0;
+        while rest < 3 {
+            self.window.run_steps(2);
+            rest = if self.engine.is_busy() { 0 } else { rest + 1 };
+            assert!(
+                start.elapsed() < Duration::from_secs(30),
+                "never came to rest"
+            );
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+
+    fn click(&mut self, label: &str) {
+        self.window.get_by_label(label).click();
+        self.settle();
+    }
+}
+
+const LESSON: &str = "leaky-integrator";
+
+#[test]
+fn an_answer_is_shown_after_the_reader_has_committed() {
+    let mut reader = Reader::open(LESSON, None);
+    assert!(reader.window.query_by_label_contains("You said").is_none());
+    let field = reader
+        .window
+        .get_by_role_and_label(Role::TextInput, "Your answer");
+    field.focus();
+    reader.window.run_steps(2);
+    reader
+        .window
+        .get_by_role_and_label(Role::TextInput, "Your answer")
+        .type_text("20");
+    reader.settle();
+    reader.click("Commit");
+    reader.window.get_by_label_contains("Not quite.");
+    reader
+        .window
+        .get_by_label_contains("You said 20 tokens; computed just now: 17.33 tokens.");
+    assert_eq!(
+        reader.window.state().settings.guesses["half-life"],
+        Guess::Number(20.0)
+    );
+    reader.click("Answer again");
+    assert!(reader.window.query_by_label_contains("You said").is_none());
+}
+
+#[test]
+fn an_answer_is_there_after_a_restart_and_judged_anew() {
+    let mut settings = NotebookSettings {
+        lesson: LESSON.to_owned(),
+        ..Default::default()
+    };
+    settings
+        .guesses
+        .insert("half-life".to_owned(), Guess::Number(17.3));
+    let reader = Reader::with(settings, None);
+    reader.window.get_by_label_contains("Right.");
+}
+
+#[test]
+fn an_answer_of_another_kind_is_asked_again() {
+    let mut settings = NotebookSettings {
+        lesson: LESSON.to_owned(),
+        ..Default::default()
+    };
+    settings
+        .guesses
+        .insert("half-life".to_owned(), Guess::Order(vec![9, 9, 9]));
+    let reader = Reader::with(settings, None);
+    reader.window.get_by_label("Commit");
+}
+
+#[test]
+fn an_experiment_runs_and_says_whether_it_holds() {
+    let mut reader = Reader::open(LESSON, None);
+    reader.click("Run");
+    let held = reader.window.query_all_by_label("✔ holds").count();
+    assert!(held >= 3, "{held} findings hold");
+    assert!(reader.window.state().settings.proven.contains("half-life"));
+    reader.window.get_by_label("Run again");
+}
+
+#[test]
+fn controls_that_were_moved_are_there_after_a_restart() {
+    let mut reader = Reader::open(LESSON, None);
+    reader.click("Clear the taps");
+    let kept = reader.window.state().settings.clone();
+    assert!(kept.demos["one-slot"].contains("\"taps\":[]"));
+    let mut later = Reader::with(kept, None);
+    assert!(later.window.state().settings.demos.contains_key("one-slot"));
+    later.click("Reset");
+    assert!(later.window.state().settings.demos.is_empty());
+}
+
+#[test]
+fn a_preset_goes_out_as_a_line_and_comes_back() {
+    let mut reader = Reader::open(LESSON, None);
+    reader.click("Clear the taps");
+    reader.click("Copy preset");
+    let requests = &reader.window.state().requests;
+    let [NotebookRequest::Copy(line)] = requests.as_slice() else {
+        panic!("nothing was copied");
+    };
+    assert!(line.starts_with("one-slot {"), "{line}");
+}
+
+#[test]
+fn the_next_lesson_follows_and_the_first_is_read() {
+    let mut reader = Reader::open("why-compress", None);
+    let next = reader.window.get_all_by_label_contains("→").last().unwrap();
+    next.click();
+    reader.settle();
+    assert_eq!(reader.window.state().settings.lesson, LESSON);
+    assert!(reader.window.state().settings.read.contains("why-compress"));
+}
+
+#[test]
+fn a_note_is_kept_in_the_data_folder() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut reader = Reader::open(LESSON, Some(folder.path()));
+    let note = "Write a note of your own at this cell";
+    reader.window.get_all_by_label(note).next().unwrap().click();
+    reader.settle();
+    let field = || Role::MultilineTextInput;
+    reader.window.get_by_role(field()).focus();
+    reader.window.run_steps(2);
+    reader.window.get_by_role(field()).type_text("A is a rate");
+    let start = Instant::now();
+    while !folder.path().join("notes.json").exists() {
+        reader.settle();
+        assert!(
+            start.elapsed() < Duration::from_secs(20),
+            "the note was never written"
+        );
+    }
+    reader.settle();
+    let again = Reader::open(LESSON, Some(folder.path()));
+    assert!(
+        again
+            .window
+            .state()
+            .notebook
+            .notes
+            .markdown()
+            .contains("A is a rate")
+    );
+}
