@@ -641,3 +641,19 @@ fn a_model_that_is_neither_a_folder_nor_a_name_is_told_the_names() {
         }
     }
 }
+
+#[test]
+fn prove_runs_experiments_and_says_what_they_measure() {
+    let proven = run(&["prove", "half-life"]);
+    assert!(proven.status.success(), "{}", stderr(&proven));
+    let text = stdout(&proven);
+    assert!(text.contains("measured 17.329 tokens"), "{text}");
+    assert!(text.contains("findings hold"), "{text}");
+    let unknown = run(&["prove", "perpetual-motion"]);
+    assert!(!unknown.status.success());
+    assert!(stderr(&unknown).contains("prove --list"));
+    let list = stdout(&run(&["prove", "--list"]));
+    for experiment in mambascope_lessons::course::experiments() {
+        assert!(list.contains(experiment.name), "{}", experiment.name);
+    }
+}

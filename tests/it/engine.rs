@@ -10,9 +10,10 @@ use mambascope_core::backend::{Backend, BackendError, FastBackend, Session};
 use mambascope_core::engine::{Engine, Reply};
 use mambascope_core::export::{Later, Picture};
 use mambascope_core::generate::{Finish, Sampling};
-use mambascope_core::job::{Answer, Job, JobError, ModelRef, Workshop, prompt_ids};
+use mambascope_core::job::{Answer, Job, JobError, ModelRef, Progress, Workshop, prompt_ids};
 use mambascope_core::model::Model;
 use mambascope_core::scan::{ScanInput, ScanOutput, SsdInput, SsdOutput};
+use mambascope_core::study::{Study, StudyJob};
 use mambascope_core::trace::DEFAULT_BUDGET;
 use mambascope_core::trace_file::TraceJob;
 use mambascope_core::watch::WatchJob;
@@ -440,4 +441,62 @@ fn a_disk_that_fills_up_leaves_the_old_file() {
     );
     assert_eq!(std::fs::read(&path).unwrap(), b"old");
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+}
+
+/// A study whose answer says how often it ran.
+#[derive(Clone, Debug)]
+struct Counting {
+    input: u32,
+    runs: Arc<AtomicUsize>,
+}
+
+impl PartialEq for Counting {
+    fn eq(&self, other: &Self) -> bool {
+        self.input == other.input
+    }
+}
+
+impl Study for Counting {
+    type Answer = (u32, usize);
+
+    fn compute(
+        &self,
+        _: &mut Workshop,
+        _: &mut dyn FnMut(Progress) -> ControlFlow<()>,
+    ) -> Result<(u32, usize), JobError> {
+        let runs = self.runs.fetch_add(1, Ordering::SeqCst) + 1;
+        match self.input {
+            0 => Err(JobError::Study("nothing to count".to_owned())),
+            input => Ok((2 * input, runs)),
+        }
+    }
+}
+
+#[test]
+fn a_study_is_a_job_like_any_other() {
+    let engine = Engine::start(Workshop::new(Vec::new()), || {}).unwrap();
+    let runs = Arc::new(AtomicUsize::new(0));
+    let job = |input| {
+        let runs = Arc::clone(&runs);
+        Job::Study(StudyJob::new(Counting { input, runs }))
+    };
+    let wait = |input| loop {
+        let reply = engine.ask("study", job(input));
+        if !reply.busy {
+            return reply;
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    };
+    let answer = |reply: &Reply| match &reply.answer {
+        Some(Answer::Study(answer)) => answer.of::<Counting>().copied(),
+        _ => None,
+    };
+    assert_eq!(answer(&wait(21)), Some((42, 1)));
+    // Equal inputs, though another value: not computed again.
+    assert_eq!(answer(&wait(21)), Some((42, 1)));
+    assert_eq!(answer(&wait(4)), Some((8, 2)));
+    let refused = wait(0);
+    assert_eq!(refused.error.unwrap().to_string(), "nothing to count");
+    assert_ne!(job(1), job(2));
+    assert_ne!(job(1), Job::LoadEmbedded("novel-mamba-3m"));
 }

@@ -6,6 +6,7 @@
 mod compare;
 mod files;
 mod going_on;
+mod lessons;
 mod parity;
 mod reach;
 

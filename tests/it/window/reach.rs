@@ -5,7 +5,7 @@ use eframe::egui::accesskit::Action;
 use super::*;
 
 /// Whatever can take the focus and has no name.
-fn nameless(scope: &Scope) -> Vec<String> {
+pub(super) fn nameless(scope: &Scope) -> Vec<String> {
     let nodes = scope.root().children_recursive();
     let reachable = nodes
         .map(|node| node.accesskit_node())

@@ -8,12 +8,8 @@ use std::time::{Duration, Instant};
 
 use egui::{Color32, Theme};
 use egui_kittest::Harness;
-use mambascope_core::backend::{FastBackend, NaiveBackend};
-use mambascope_core::checkpoint::embedded;
 use mambascope_core::engine::Engine;
-use mambascope_core::job::{ModelRef, Workshop};
 use mambascope_lessons::course::{self, LESSONS, Lesson};
-use mambascope_lessons::demo::Around;
 use mambascope_lessons::experiment::{Bench, Expected, Finding};
 use mambascope_lessons::notebook::Notebook;
 use mambascope_lessons::notebook::settings::NotebookSettings;
@@ -21,6 +17,8 @@ use mambascope_lessons::notebook::text::{Followed, followed};
 use mambascope_lessons::page::{CellKind, Page, formulas, links};
 use mambascope_lessons::theme;
 use mambascope_lessons::widgets::formula::Typeset;
+
+use crate::{around, workshop};
 
 fn lessons() -> impl Iterator<Item = &'static Lesson> {
     let only = std::env::var("PAGE").ok();
@@ -31,13 +29,6 @@ fn lessons() -> impl Iterator<Item = &'static Lesson> {
 
 fn page(lesson: &Lesson) -> Page {
     Page::parse(lesson.id, lesson.text).unwrap_or_else(|error| panic!("{error}"))
-}
-
-fn workshop() -> Workshop {
-    Workshop::new(vec![
-        Box::new(NaiveBackend::default()),
-        Box::new(FastBackend::new(2).unwrap()),
-    ])
 }
 
 #[test]
@@ -302,10 +293,7 @@ fn open(
     size: [f32; 2],
 ) -> (Harness<'static, (Notebook, NotebookSettings)>, Arc<Engine>) {
     let engine = Arc::new(Engine::start(workshop(), || {}).unwrap());
-    let around = Around {
-        model: Some(ModelRef(Arc::new(embedded().unwrap()))),
-        backend: "naive".to_owned(),
-    };
+    let around = around();
     let settings = NotebookSettings {
         lesson: lesson.to_owned(),
         ..Default::default()

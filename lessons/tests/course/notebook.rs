@@ -15,6 +15,7 @@ use mambascope_lessons::demo::Around;
 use mambascope_lessons::notebook::settings::{Guess, NotebookSettings};
 use mambascope_lessons::notebook::{Notebook, NotebookRequest};
 use mambascope_lessons::theme;
+use mambascope_lessons::widgets::formula::Typeset;
 
 /// The notebook, what it remembers, and what it has asked of the window.
 struct State {
@@ -175,6 +176,52 @@ fn a_preset_goes_out_as_a_line_and_comes_back() {
         panic!("nothing was copied");
     };
     assert!(line.starts_with("one-slot {"), "{line}");
+}
+
+#[test]
+fn a_preset_leads_to_the_lesson_that_shows_its_demo() {
+    let mut reader = Reader::open("hybrids", None);
+    let engine = Arc::clone(&reader.engine);
+    let State {
+        notebook, settings, ..
+    } = reader.window.state_mut();
+    assert!(
+        notebook
+            .go_to_demo(&engine, settings, "no-such-demo {}")
+            .is_err()
+    );
+    assert!(
+        notebook
+            .go_to_demo(&engine, settings, "one-slot {\"a\": 0}")
+            .is_err()
+    );
+    let preset = r#"one-slot {"a":-2.0,"b":1.0,"c":1.0,"skip":0.0,"delta":0.25,"taps":[7]}"#;
+    notebook.go_to_demo(&engine, settings, preset).unwrap();
+    reader.settle();
+    let settings = &reader.window.state().settings;
+    assert_eq!(settings.lesson, LESSON);
+    assert!(settings.demos["one-slot"].contains("[7]"));
+}
+
+#[test]
+fn a_symbol_under_the_pointer_says_what_it_means_and_is() {
+    let mut reader = Reader::open(LESSON, None);
+    let formula = r"\text{half-life} = \frac{\ln 2}{\Delta\,|A|} \ \text{tokens}";
+    let rect = reader.window.get_by_label(formula).rect();
+    let typeset = Typeset::new(formula, false).unwrap();
+    let delta = typeset
+        .glyphs
+        .iter()
+        .find(|glyph| glyph.symbol == "Δ")
+        .unwrap();
+    let em = rect.width() / typeset.size().x;
+    let place = rect.min + delta.rect.center().to_vec2() * em;
+    reader.window.hover_at(place);
+    reader.window.run_steps(4);
+    reader
+        .window
+        .get_by_label_contains("step size: how long a token lasts");
+    reader.window.get_by_label_contains("now: 0.1");
 }
 
 #[test]

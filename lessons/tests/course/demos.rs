@@ -2,16 +2,15 @@
 //! each is written there, in both themes; with DEMO=name only that one is run.
 
 use std::ops::ControlFlow;
-use std::sync::Arc;
 
 use egui::Theme;
 use egui_kittest::Harness;
-use mambascope_core::backend::{FastBackend, NaiveBackend};
-use mambascope_core::checkpoint::embedded;
-use mambascope_core::job::{Answer, ModelRef, Workshop};
+use mambascope_core::job::{Answer, Workshop};
 use mambascope_lessons::course::LESSONS;
 use mambascope_lessons::demo::{AnyDemo, Around, DemoEntry};
 use mambascope_lessons::theme;
+
+use crate::{around, workshop};
 
 /// As wide as the column of a page in a window of 1280 points.
 const SIZE: [f32; 2] = [920.0, 900.0];
@@ -22,20 +21,6 @@ fn entries() -> impl Iterator<Item = &'static DemoEntry> {
         .iter()
         .flat_map(|lesson| lesson.demos)
         .filter(move |entry| only.as_ref().is_none_or(|only| only == entry.id))
-}
-
-fn around() -> Around {
-    Around {
-        model: Some(ModelRef(Arc::new(embedded().unwrap()))),
-        backend: "naive".to_owned(),
-    }
-}
-
-fn workshop() -> Workshop {
-    Workshop::new(vec![
-        Box::new(NaiveBackend::default()),
-        Box::new(FastBackend::new(2).unwrap()),
-    ])
 }
 
 fn answer(demo: &dyn AnyDemo, workshop: &mut Workshop, around: &Around) -> Answer {

@@ -1,0 +1,48 @@
+//! The lessons in the window: a picture of every page in both themes, and a name for whatever takes the focus.
+
+use mambascope::window::Page;
+use mambascope_lessons::course::LESSONS;
+
+use super::reach::nameless;
+use super::*;
+
+fn open_lesson(id: &str, theme: Theme) -> Scope {
+    let mut settings = settings();
+    settings.page = Page::Lessons;
+    settings.notebook.lesson = id.to_owned();
+    open(settings, theme, [1280.0, 800.0])
+}
+
+#[test]
+fn pictures_of_every_page() {
+    let mut results = egui_kittest::SnapshotResults::new();
+    for lesson in LESSONS {
+        for (name, theme) in [("light", Theme::Light), ("dark", Theme::Dark)] {
+            let mut scope = open_lesson(lesson.id, theme);
+            let name = format!("lessons/{}-{name}", lesson.id);
+            results.add(scope.try_snapshot_options(name, &options()));
+        }
+    }
+}
+
+#[test]
+fn whatever_takes_the_focus_on_a_lesson_has_a_name() {
+    for lesson in LESSONS {
+        let mut settings = settings();
+        settings.page = Page::Lessons;
+        settings.notebook.lesson = lesson.id.to_owned();
+        // So high that every cell is drawn.
+        let scope = open(settings, Theme::Light, [1280.0, 9000.0]);
+        assert_eq!(nameless(&scope), [""; 0], "{}", lesson.id);
+    }
+}
+
+#[test]
+fn a_page_that_is_left_forgets_its_jobs() {
+    let mut scope = open_lesson("leaky-integrator", Theme::Light);
+    scope.get_by_label("Compare").click();
+    settle(&mut scope);
+    scope.get_by_label("Lessons").click();
+    settle(&mut scope);
+    scope.get_by_label_contains("A bucket with a hole");
+}
