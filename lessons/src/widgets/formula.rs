@@ -239,6 +239,20 @@ fn text_descent(ui: &Ui) -> f32 {
     glyph.map_or(0.0, |glyph| galley.size().y - glyph.pos.y)
 }
 
+/// Whether this frame has time for one more picture: each takes a millisecond or two, and a page has dozens.
+fn may_make_one_more(ui: &Ui) -> bool {
+    const A_FRAME: u32 = 6;
+    let frame = ui.ctx().cumulative_frame_nr();
+    ui.data_mut(|data| {
+        let made: &mut (u64, u32) = data.get_temp_mut_or_default(Id::unique("formulas made"));
+        if made.0 != frame {
+            *made = (frame, 0);
+        }
+        made.1 += 1;
+        made.1 <= A_FRAME
+    })
+}
+
 /// Draws the picture of a formula into a rectangle.
 fn paint(ui: &Ui, typeset: &Typeset, tex: &str, em: f32, rect: Rect) {
     let colour = ui.visuals().text_color();
@@ -246,8 +260,12 @@ fn paint(ui: &Ui, typeset: &Typeset, tex: &str, em: f32, rect: Rect) {
     (tex, colour.to_array(), (em * 16.0) as u32).hash(&mut hasher);
     let uri = format!("bytes://formula-{:016x}.svg", hasher.finish());
     // The bytes are asked for when the picture is not there yet; egui keeps the picture.
-    let is_kept = ui.ctx().try_load_bytes(&uri).is_ok();
-    if !is_kept {
+    if ui.ctx().try_load_bytes(&uri).is_err() {
+        if !may_make_one_more(ui) {
+            // It is there a frame later.
+            ui.ctx().request_repaint();
+            return;
+        }
         let svg = typeset.svg(f64::from(em), colour);
         ui.ctx().include_bytes(uri.clone(), svg.into_bytes());
     }
