@@ -300,7 +300,7 @@ fn head(ui: &mut Ui, page: &Page) {
     ui.label(RichText::new(&page.title).strong().size(26.0));
     ui.add_space(6.0);
     ui.scope(|ui| {
-        ui.set_max_width(LINE);
+        ui.set_max_width(LINE.min(ui.available_width()));
         ui.label(
             RichText::new(&page.objective)
                 .color(palette.weak_text)
@@ -326,7 +326,7 @@ fn sources(ui: &mut Ui, open: &mut OpenPage, page: &Page) {
     ui.add_space(4.0);
     for source in &page.sources {
         ui.scope(|ui| {
-            ui.set_max_width(LINE);
+            ui.set_max_width(LINE.min(ui.available_width()));
             ui.horizontal_wrapped(|ui| {
                 ui.label(&source.text);
                 ui.hyperlink_to(

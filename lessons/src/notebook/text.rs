@@ -58,6 +58,8 @@ impl Texts {
             }
         };
         ui.scope(|ui| {
+            // A formula at the beginning of a line begins a row of widgets: it is to be no farther off than a line of text.
+            ui.spacing_mut().item_spacing.y = 2.0;
             CommonMarkViewer::new()
                 .render_math_fn(Some(&typeset))
                 .show(ui, &mut self.cache, text);

@@ -204,15 +204,18 @@ fn show(ui: &mut Ui, tex: &str, is_inline: bool, em: f32) -> FormulaResponse {
     let room = ui.max_rect().width();
     let em = em.min(room / typeset.size().x.max(0.01));
     let size = typeset.size() * em;
-    // What stands in a line has its base line where the text has it; the little that hangs lower does so between the lines.
-    let hang = if is_inline {
-        typeset.depth() * em - text_descent(ui)
+    // What stands in a line has its base line where the text has it, and is as high as the line at least, or the line would be
+    // laid out anew behind it; the little that hangs lower does so between the lines.
+    let (above, below) = text_extent(ui);
+    let rise = size.y - typeset.depth() * em;
+    let (over, hang) = if is_inline {
+        ((above - rise).max(0.0), typeset.depth() * em - below)
     } else {
-        0.0
+        (0.0, 0.0)
     };
-    let place = vec2(size.x, size.y - hang);
+    let place = vec2(size.x, over + size.y - hang);
     let (rect, response) = ui.allocate_exact_size(place, Sense::hover());
-    let picture = Rect::from_min_size(rect.min, size);
+    let picture = Rect::from_min_size(rect.min + vec2(0.0, over), size);
     response.widget_info(|| egui::WidgetInfo::labeled(egui::accesskit::Role::Math, true, tex));
     if ui.is_rect_visible(picture) {
         paint(ui, &typeset, tex, em, picture);
@@ -226,8 +229,8 @@ fn show(ui: &mut Ui, tex: &str, is_inline: bool, em: f32) -> FormulaResponse {
     FormulaResponse { response, hovered }
 }
 
-/// How far a line of body text reaches below its base line.
-fn text_descent(ui: &Ui) -> f32 {
+/// How far a line of body text reaches above and below its base line.
+fn text_extent(ui: &Ui) -> (f32, f32) {
     let font = egui::TextStyle::Body.resolve(ui.style());
     let galley = ui
         .painter()
@@ -236,7 +239,8 @@ fn text_descent(ui: &Ui) -> f32 {
         .rows
         .first()
         .and_then(|row| row.glyphs.first().copied());
-    glyph.map_or(0.0, |glyph| galley.size().y - glyph.pos.y)
+    let base = glyph.map_or(0.8 * galley.size().y, |glyph| glyph.pos.y);
+    (base, galley.size().y - base)
 }
 
 /// Whether this frame has time for one more picture: each takes a millisecond or two, and a page has dozens.
