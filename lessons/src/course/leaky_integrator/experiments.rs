@@ -42,6 +42,20 @@ fn half_lives(_: &mut Bench<'_>) -> Result<Vec<Finding>, JobError> {
         )
         .in_unit("tokens"),
         Finding::new(
+            "longest",
+            "the slowest slot Mamba begins with: A = −1, Δ = 0.001",
+            Expected::near(693.0, 0.5),
+            half_life(-1.0, 0.001),
+        )
+        .in_unit("tokens"),
+        Finding::new(
+            "shortest",
+            "the quickest: A = −16, Δ = 0.1",
+            Expected::near(0.43, 0.005),
+            half_life(-16.0, 0.1),
+        )
+        .in_unit("tokens"),
+        Finding::new(
             "worst",
             "largest difference between counted and computed, 100 random pairs",
             Expected::AtMost(1.0),
