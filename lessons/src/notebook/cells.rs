@@ -263,7 +263,8 @@ pub(super) fn experiment_ui(ui: &mut Ui, open: &mut OpenPage, name: &str, desk: 
             .strong()
             .color(palette.accent),
     );
-    match trial::show(ui, experiment, &reply) {
+    let has_held = desk.settings.proven.contains(experiment.name);
+    match trial::show(ui, experiment, &reply, has_held) {
         Some(trial::Asked::Run) => {
             open.asked.insert(experiment.name);
             desk.engine.allow_again(experiment.name);

@@ -11,7 +11,7 @@ pub mod trial;
 
 use std::path::Path;
 
-use egui::{Align, Layout, Panel, RichText, ScrollArea, Ui, vec2};
+use egui::{Align, Key, Layout, Panel, RichText, ScrollArea, Ui, vec2};
 use mambascope_core::engine::Engine;
 
 use self::cells::{Desk, cell_ui, experiment};
@@ -116,8 +116,10 @@ impl Notebook {
 
     /// Forgets what the page that is open has asked for.
     pub fn leave(&mut self, engine: &Engine) {
-        if let Some(open) = &self.open {
+        if let Some(open) = &mut self.open {
             open.slots().for_each(|slot| engine.forget(slot));
+            // Coming back runs no experiment by itself.
+            open.asked.clear();
         }
     }
 
@@ -151,7 +153,10 @@ impl Notebook {
             if std::mem::take(&mut self.go_to_top) {
                 scroll = scroll.vertical_scroll_offset(0.0);
             }
-            scroll.show(ui, |ui| self.page(ui, engine, around, settings, requests));
+            scroll.show(ui, |ui| {
+                scroll_by_keys(ui);
+                self.page(ui, engine, around, settings, requests);
+            });
         });
         let now = ui.input(|input| input.time);
         if let Some(seconds) = self.notes.keep(engine, now) {
@@ -265,6 +270,27 @@ impl Notebook {
         symbol_tip(ui, open, &page, engine);
         if let Some(lesson) = go {
             self.go(settings, lesson);
+        }
+    }
+}
+
+/// Scrolls the page by keys, unless a control has them.
+fn scroll_by_keys(ui: &Ui) {
+    /// Points of an arrow key.
+    const LINE_STEP: f32 = 60.0;
+    if ui.memory(|memory| memory.focused().is_some()) {
+        return;
+    }
+    let screen = ui.clip_rect().height();
+    let steps = [
+        (Key::ArrowDown, LINE_STEP),
+        (Key::ArrowUp, -LINE_STEP),
+        (Key::PageDown, 0.9 * screen),
+        (Key::PageUp, -0.9 * screen),
+    ];
+    for (key, step) in steps {
+        if ui.input(|input| input.key_pressed(key)) {
+            ui.scroll_with_delta(vec2(0.0, -step));
         }
     }
 }

@@ -24,8 +24,8 @@ pub fn findings(reply: &Reply) -> Option<&[Finding]> {
     }
 }
 
-/// Draws an experiment.
-pub fn show(ui: &mut Ui, experiment: &Experiment, reply: &Reply) -> Option<Asked> {
+/// Draws an experiment; `has_held` says whether it has run and held before.
+pub fn show(ui: &mut Ui, experiment: &Experiment, reply: &Reply, has_held: bool) -> Option<Asked> {
     let palette = theme::palette(ui.visuals());
     let mut asked = None;
     ui.horizontal_wrapped(|ui| {
@@ -53,6 +53,9 @@ pub fn show(ui: &mut Ui, experiment: &Experiment, reply: &Reply) -> Option<Asked
     });
     if reply.busy {
         progress(ui, reply);
+    } else if has_held && reply.answer.is_none() {
+        let text = "It held when it was last run.";
+        ui.label(RichText::new(text).small().color(palette.weak_text));
     }
     if let Some(error) = &reply.error {
         ui.colored_label(palette.error, error.to_string());
