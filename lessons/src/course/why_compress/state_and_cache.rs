@@ -1,0 +1,495 @@
+//! Two towers of bytes: what a state-space model remembers of a text, and what a Transformer of its class does.
+
+use std::ops::{ControlFlow, RangeInclusive};
+use std::sync::Arc;
+
+use egui::{ComboBox, Rect, Ui, UiBuilder, pos2};
+use egui_plot::{Line, LineStyle, Plot, PlotPoint, Points, Text, VLine};
+use mambascope_core::backend::Session;
+use mambascope_core::checkpoint::{Embedded, LoadError};
+use mambascope_core::job::{JobError, Progress, Workshop};
+use mambascope_core::model::{Config, Model};
+use mambascope_core::study::Study;
+use serde::{Deserialize, Serialize};
+
+use super::ledger::{Sizes, Stored, bytes_text, crossing};
+use super::pairs::{PAIRS, PairId};
+use super::towers::{Part, Tower, towers};
+use super::weights::layer_weights;
+use crate::demo::{Around, Demo, Scene};
+use crate::theme;
+use crate::widgets::controls::{choice, controls, log_slider, picture, slider};
+use crate::widgets::formula::formula;
+use crate::widgets::plots::{
+    footnote, line_key, log_axis, log_marks, marks, named_menu, show_plot,
+};
+
+const SLOTS: RangeInclusive<u64> = 1..=256;
+const EXPAND: RangeInclusive<u64> = 1..=4;
+const LAYERS: RangeInclusive<u64> = 1..=96;
+const COLUMNS: RangeInclusive<u64> = 3..=4;
+const BATCH: RangeInclusive<u64> = 1..=512;
+const TOKENS: RangeInclusive<u64> = 1..=1_048_576;
+/// Points of a curve.
+const POINTS: usize = 160;
+/// Lengths at which the embedded pair is measured.
+const MEASURED: [usize; 8] = [1, 2, 4, 8, 16, 32, 64, 128];
+
+/// The controls.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StateAndCache {
+    #[serde(flatten)]
+    bill: Bill,
+    /// Tokens at which the towers are drawn.
+    tokens: u64,
+}
+
+/// What the curves are computed from.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Bill {
+    pair: PairId,
+    slots: u64,
+    expand: u64,
+    layers: u64,
+    attention: u64,
+    state: Stored,
+    cache: Stored,
+    columns: u64,
+    batch: u64,
+}
+
+impl Bill {
+    /// Of a pair as it was published.
+    fn of(pair: PairId) -> Self {
+        let sizes = pair.pair().sizes;
+        let is_own = pair == PairId::Own;
+        Self {
+            pair,
+            slots: sizes.slots,
+            expand: sizes.expand,
+            layers: sizes.scans + sizes.attentions,
+            attention: sizes.attentions,
+            state: Stored::F32,
+            // This program keeps all in four bytes, and a window of as many columns as the convolution has taps.
+            cache: if is_own { Stored::F32 } else { Stored::F16 },
+            columns: if is_own { 4 } else { 3 },
+            batch: 1,
+        }
+    }
+
+    /// Sizes of the model as the controls have them.
+    fn sizes(&self) -> Sizes {
+        let pair = self.pair.pair();
+        Sizes {
+            scans: self.layers.saturating_sub(self.attention),
+            expand: self.expand,
+            slots: self.slots,
+            attentions: self.attention,
+            kv_width: pair.sizes.kv_width.max(pair.other_sizes.kv_width),
+            ..pair.sizes
+        }
+    }
+
+    /// The parts of the bill, in bytes, all texts of the batch together.
+    fn parts(&self) -> Parts {
+        let (sizes, other) = (self.sizes(), self.pair.pair().other_sizes);
+        let bytes = |values: u64, stored: Stored| (values * stored.bytes() * self.batch) as f64;
+        Parts {
+            hidden: bytes(sizes.hidden(), self.state),
+            windows: bytes(sizes.windows(self.columns), self.state),
+            own_of_a_token: bytes(sizes.kv_of_a_token(), self.cache),
+            cache_of_a_token: bytes(other.kv_of_a_token(), self.cache),
+        }
+    }
+}
+
+/// Bytes by what they are for.
+#[derive(Clone, Copy)]
+struct Parts {
+    hidden: f64,
+    windows: f64,
+    /// Of the model's own attention.
+    own_of_a_token: f64,
+    /// Of the Transformer.
+    cache_of_a_token: f64,
+}
+
+impl Parts {
+    fn state(&self) -> f64 {
+        self.hidden + self.windows
+    }
+}
+
+impl Default for StateAndCache {
+    fn default() -> Self {
+        Self {
+            bill: Bill::of(PairId::Mamba2800m),
+            tokens: 40,
+        }
+    }
+}
+
+/// What the controls give. Curves are points (log10 of tokens, log2 of bytes).
+pub struct Towers {
+    parts: Parts,
+    model: Vec<[f64; 2]>,
+    cache: Vec<[f64; 2]>,
+    crossing: Option<f64>,
+    /// Bytes of the buffers of the embedded pair, at the same kind of points.
+    measured: Vec<[f64; 2]>,
+    /// Bytes of the weights of all layers in two bytes each, where the model is scans alone.
+    weights: Option<f64>,
+}
+
+fn at(tokens: f64, bytes: f64) -> [f64; 2] {
+    [tokens.log10(), bytes.max(1.0).log2()]
+}
+
+impl Study for Bill {
+    type Answer = Towers;
+
+    fn compute(
+        &self,
+        workshop: &mut Workshop,
+        _: &mut dyn FnMut(Progress) -> ControlFlow<()>,
+    ) -> Result<Towers, JobError> {
+        let parts = self.parts();
+        let last = (*TOKENS.end() as f64).log10();
+        let curve = |bytes: &dyn Fn(f64) -> f64| {
+            (0..=POINTS)
+                .map(|i| 10f64.powf(last * i as f64 / POINTS as f64))
+                .map(|tokens| at(tokens, bytes(tokens)))
+                .collect()
+        };
+        let mut measured = Vec::new();
+        let config = if self.pair == PairId::Own {
+            let model = Arc::new(own("novel-mamba-3m")?);
+            if *self == Self::of(PairId::Own) {
+                let other = Arc::new(own("novel-transformer-4m")?);
+                measured = measure(workshop, &model)?;
+                measured.extend(measure(workshop, &other)?);
+            }
+            model.config.clone()
+        } else {
+            Config::from_json(self.pair.pair().config).map_err(text)?
+        };
+        Ok(Towers {
+            parts,
+            model: curve(&|tokens| parts.state() + parts.own_of_a_token * tokens),
+            cache: curve(&|tokens| parts.cache_of_a_token * tokens),
+            crossing: crossing(parts.state(), parts.cache_of_a_token, parts.own_of_a_token),
+            measured,
+            weights: layer_weights(&config, &self.sizes()).map(|weights| 2.0 * weights as f64),
+        })
+    }
+}
+
+fn text(error: impl ToString) -> JobError {
+    JobError::Study(error.to_string())
+}
+
+/// A model of this program.
+pub fn own(name: &str) -> Result<Model, JobError> {
+    let found = Embedded::named(name).ok_or_else(|| text(format!("there is no model {name}")))?;
+    found.load().map_err(LoadError::into)
+}
+
+/// Bytes of a session's buffers while it reads.
+fn measure(workshop: &mut Workshop, model: &Arc<Model>) -> Result<Vec<[f64; 2]>, JobError> {
+    let mut session: Box<dyn Session> = workshop.backend("fast")?.open(model)?;
+    let mut read = 0;
+    let mut points = Vec::new();
+    for tokens in MEASURED {
+        let ids: Vec<u32> = (read..tokens).map(|i| i as u32 % 256).collect();
+        session.prefill(&ids, &mut ())?;
+        read = tokens;
+        points.push(at(tokens as f64, session.state_bytes().total() as f64));
+    }
+    Ok(points)
+}
+
+impl Demo for StateAndCache {
+    const ID: &'static str = "state-and-cache";
+    const TITLE: &'static str = "A state that stays, a cache that grows";
+    type Study = Bill;
+
+    fn study(&self, _: &Around) -> Option<Bill> {
+        Some(self.bill.clone())
+    }
+
+    fn ui(&mut self, ui: &mut Ui, scene: &Scene<'_, Towers>) {
+        self.choices(ui, scene);
+        controls(ui, |ui| {
+            let bill = &mut self.bill;
+            log_slider(ui, "tokens", &mut self.tokens, TOKENS);
+            log_slider(ui, "texts at once (batch)", &mut bill.batch, BATCH);
+            slider(ui, "N, slots of a channel", &mut bill.slots, SLOTS);
+            slider(ui, "expand", &mut bill.expand, EXPAND);
+            slider(ui, "layers", &mut bill.layers, LAYERS);
+            let most = bill.layers;
+            slider(ui, "of them attention", &mut bill.attention, 0..=most);
+        });
+        let parts = self.bill.parts();
+        formula(ui, &self.division(&parts));
+        picture(ui, 300.0, |ui| {
+            let all = ui.max_rect();
+            let cut = all.left() + 0.62 * all.width();
+            let mut room = |from: f32, to: f32| {
+                let rect = Rect::from_min_max(pos2(from, all.top()), pos2(to, all.bottom()));
+                ui.new_child(UiBuilder::new().max_rect(rect))
+            };
+            let (mut left, mut right) = (room(all.left(), cut), room(cut + 24.0, all.right()));
+            self.plot(&mut left, scene);
+            self.towers(&mut right, &parts);
+        });
+        let weak = theme::palette(ui.visuals()).weak_text;
+        footnote(ui, &self.small_print(scene.answer), weak);
+    }
+
+    fn clamp(&mut self) {
+        let range =
+            |value: u64, range: RangeInclusive<u64>| value.clamp(*range.start(), *range.end());
+        self.tokens = range(self.tokens, TOKENS);
+        let bill = &mut self.bill;
+        bill.slots = range(bill.slots, SLOTS);
+        bill.expand = range(bill.expand, EXPAND);
+        bill.layers = range(bill.layers, LAYERS);
+        bill.attention = bill.attention.min(bill.layers);
+        bill.columns = range(bill.columns, COLUMNS);
+        bill.batch = range(bill.batch, BATCH);
+    }
+
+    fn ends() -> Vec<Self> {
+        let low = Bill {
+            pair: PairId::Mamba130m,
+            slots: *SLOTS.start(),
+            expand: *EXPAND.start(),
+            layers: *LAYERS.start(),
+            attention: *LAYERS.start(),
+            state: Stored::F16,
+            cache: Stored::F32,
+            columns: *COLUMNS.end(),
+            batch: *BATCH.start(),
+        };
+        let high = Bill {
+            pair: PairId::Codestral,
+            slots: *SLOTS.end(),
+            expand: *EXPAND.end(),
+            layers: *LAYERS.end(),
+            attention: 0,
+            batch: *BATCH.end(),
+            ..Bill::of(PairId::Codestral)
+        };
+        let with = |bill, tokens| Self { bill, tokens };
+        vec![
+            with(low, *TOKENS.start()),
+            with(high, *TOKENS.end()),
+            with(Bill::of(PairId::Own), 64),
+            with(Bill::of(PairId::Jamba), 262_144),
+        ]
+    }
+
+    fn live(&self, symbol: &str, _: Option<&Towers>) -> Option<String> {
+        match symbol {
+            "N" => Some(self.bill.slots.to_string()),
+            "L" => Some(self.tokens.to_string()),
+            _ => None,
+        }
+    }
+}
+
+impl StateAndCache {
+    /// The pair, and how values are stored.
+    fn choices(&mut self, ui: &mut Ui, scene: &Scene<'_, Towers>) {
+        controls(ui, |ui| {
+            let mut chosen = self.bill.pair;
+            let pair = chosen.pair();
+            let menu = ComboBox::from_id_salt("pair")
+                .width(270.0)
+                .selected_text(format!("{} against {}", pair.model, pair.other))
+                .show_ui(ui, |ui| {
+                    for pair in &PAIRS {
+                        let name = format!("{} against {}", pair.model, pair.other);
+                        ui.selectable_value(&mut chosen, pair.id, name);
+                    }
+                });
+            named_menu(&menu.response, "Pair of models");
+            if chosen != self.bill.pair {
+                self.bill = Bill::of(chosen);
+            }
+            let stored = [(Stored::F32, "f32"), (Stored::F16, "f16")];
+            choice(ui, "state", &mut self.bill.state, &stored);
+            choice(ui, "cache", &mut self.bill.cache, &stored);
+            let columns = [(3, "3"), (4, "4")];
+            choice(ui, "window columns", &mut self.bill.columns, &columns);
+            let crossing = scene.answer.and_then(|answer| answer.crossing);
+            let there = ui.add_enabled(crossing.is_some(), egui::Button::new("Go to the crossing"));
+            if let (true, Some(crossing)) = (there.clicked(), crossing) {
+                let last = *TOKENS.end();
+                self.tokens = (crossing.ceil() as u64).clamp(*TOKENS.start(), last);
+            }
+        });
+    }
+
+    /// The division whose result is the crossing, with its numbers.
+    fn division(&self, parts: &Parts) -> String {
+        let said = |bytes: f64| bytes_text(bytes).replace(' ', r"\ ");
+        let state = said(parts.state());
+        let mut below = format!(r"\text{{{}}}", said(parts.cache_of_a_token));
+        if parts.own_of_a_token > 0.0 {
+            below += &format!(r" - \text{{{}}}", said(parts.own_of_a_token));
+        }
+        let result = crossing(parts.state(), parts.cache_of_a_token, parts.own_of_a_token)
+            .map_or(r"\text{they never cross}".to_owned(), |tokens| {
+                format!(r"{} \text{{ tokens}}", tokens_text(tokens))
+            });
+        format!(
+            r"\frac{{\text{{state}}}}{{\text{{what a token adds}}}} = \frac{{\text{{{state}}}}}{{{below}}} = {result}"
+        )
+    }
+
+    fn plot(&self, ui: &mut Ui, scene: &Scene<'_, Towers>) {
+        let palette = theme::palette(ui.visuals());
+        let [state, cache, ..] = palette.series;
+        let pair = self.bill.pair.pair();
+        let key = |ui: &mut Ui| {
+            line_key(ui, cache, pair.other.to_owned());
+            line_key(ui, state, pair.model.to_owned());
+        };
+        let tokens_axis = log_axis(ui, true, "tokens read", |mark| count_text(10f64.powf(mark)));
+        let bytes_axis = log_axis(ui, false, "bytes kept", |mark| bytes_text(mark.exp2()));
+        let plot = Plot::new("towers over tokens")
+            .custom_x_axes(vec![tokens_axis])
+            .x_grid_spacer(|input| log_marks(input.bounds))
+            .custom_y_axes(vec![bytes_axis])
+            .y_grid_spacer(|input| marks(input.bounds, 6.0, 5.0))
+            .allow_drag(false)
+            .allow_zoom(false)
+            .allow_double_click_reset(false);
+        let guess = scene.guess("crossing-2-8b").filter(|&guess| guess >= 1.0);
+        let answer = scene.answer;
+        let tokens = self.tokens as f64;
+        show_plot(ui, "Bytes over tokens", key, plot, |plot| {
+            if let Some(guess) = guess {
+                let line = VLine::new("your guess", guess.log10()).color(palette.accent);
+                plot.vline(line.style(LineStyle::dashed_loose()));
+            }
+            let here = VLine::new("the towers", tokens.log10()).color(palette.weak_text);
+            plot.vline(here.width(1.0));
+            let Some(answer) = answer else { return };
+            plot.line(
+                Line::new(pair.model, answer.model.clone())
+                    .color(state)
+                    .width(2.0),
+            );
+            plot.line(
+                Line::new(pair.other, answer.cache.clone())
+                    .color(cache)
+                    .width(2.0),
+            );
+            if !answer.measured.is_empty() {
+                let dots = Points::new("measured", answer.measured.clone());
+                plot.points(dots.color(palette.text).radius(3.0));
+            }
+            let Some(tokens) = answer.crossing.filter(|&tokens| tokens >= 1.0) else {
+                return;
+            };
+            let height = (answer.parts.cache_of_a_token * tokens).max(1.0).log2();
+            plot.points(
+                Points::new("crossing", vec![[tokens.log10(), height]])
+                    .color(palette.accent)
+                    .radius(5.0),
+            );
+            let name = format!("  {} tokens", tokens_text(tokens));
+            let mark = Text::new(
+                "crossing",
+                PlotPoint::new(tokens.log10(), height),
+                egui::RichText::new(name).strong(),
+            );
+            plot.text(mark.color(palette.accent).anchor(egui::Align2::LEFT_TOP));
+        });
+    }
+
+    fn towers(&self, ui: &mut Ui, parts: &Parts) {
+        let palette = theme::palette(ui.visuals());
+        let [state, cache, _, _, window, ..] = palette.series;
+        let tokens = self.tokens as f64;
+        let pair = self.bill.pair.pair();
+        let title = match self.tokens {
+            1 => "After 1 token".to_owned(),
+            _ => format!("After {} tokens", count_text(tokens)),
+        };
+        let part = |name, bytes, colour| Part {
+            name,
+            bytes,
+            colour,
+        };
+        towers(
+            ui,
+            &title,
+            &[
+                Tower {
+                    name: pair.model,
+                    parts: vec![
+                        part("hidden states", parts.hidden, state),
+                        part("convolution windows", parts.windows, window),
+                        part("its own cache", parts.own_of_a_token * tokens, cache),
+                    ],
+                },
+                Tower {
+                    name: pair.other,
+                    parts: vec![part("cache", parts.cache_of_a_token * tokens, cache)],
+                },
+            ],
+        );
+    }
+
+    /// How alike the two are, and what a decoded token moves.
+    fn small_print(&self, answer: Option<&Towers>) -> String {
+        let likeness = self.bill.pair.pair().likeness;
+        let weights = answer.and_then(|answer| Some((answer.weights?, answer.parts)));
+        let Some((weights, parts)) = weights else {
+            return format!("The pair: {likeness}.\n ");
+        };
+        let moved = 2.0 * parts.hidden;
+        format!(
+            "The pair: {likeness}.\nOne step of decoding reads the layers' weights, {} in f16, once for the whole batch; it reads \
+             and writes the hidden states, {} together: {} times the weights.",
+            bytes_text(weights),
+            bytes_text(moved),
+            ratio_text(moved / weights),
+        )
+    }
+}
+
+fn ratio_text(ratio: f64) -> String {
+    if ratio >= 10.0 {
+        format!("{ratio:.0}")
+    } else if ratio >= 0.1 {
+        format!("{ratio:.2}")
+    } else {
+        format!("{ratio:.4}")
+    }
+}
+
+/// A number of tokens that need not be whole.
+fn tokens_text(tokens: f64) -> String {
+    if tokens.fract() == 0.0 || tokens >= 1000.0 {
+        count_text(tokens)
+    } else {
+        format!("{tokens:.1}")
+    }
+}
+
+/// A whole number, its thousands apart.
+fn count_text(count: f64) -> String {
+    let digits = format!("{count:.0}");
+    let mut said = String::new();
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+            said.push(',');
+        }
+        said.push(digit);
+    }
+    said
+}
