@@ -104,15 +104,10 @@ pub fn bytes_text(bytes: f64) -> String {
         value /= 1024.0;
         unit = next;
     }
-    let whole = value.fract() == 0.0 || value >= 100.0;
-    let decimals = if whole {
-        0
-    } else if value >= 10.0 {
-        1
-    } else {
-        2
-    };
-    format!("{value:.decimals$} {unit}")
+    let decimals = if value >= 100.0 { 1 } else { 2 };
+    let said = format!("{value:.decimals$}");
+    let said = said.trim_end_matches('0').trim_end_matches('.');
+    format!("{said} {unit}")
 }
 
 #[cfg(test)]
@@ -124,7 +119,7 @@ mod tests {
         assert_eq!(bytes_text(0.0), "0 B");
         assert_eq!(bytes_text(2_801_664.0), "2.67 MiB");
         assert_eq!(bytes_text(36.0 * 1024.0), "36 KiB");
-        assert_eq!(bytes_text(263.5 * 1_048_576.0), "264 MiB");
+        assert_eq!(bytes_text(263.5 * 1_048_576.0), "263.5 MiB");
         assert_eq!(bytes_text(4.0 * 1024f64.powi(3)), "4 GiB");
     }
 

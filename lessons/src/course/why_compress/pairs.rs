@@ -60,7 +60,8 @@ impl PairId {
     }
 }
 
-const MATCHED: &str = "same width, half as many layers: the same number of parameters, about";
+const MATCHED: &str =
+    "the same width, the Transformer with half as many layers, and about as many parameters";
 const GQA: &str = "a Transformer of that class, with 8 heads of keys and values for 32 of queries";
 
 /// All pairs, in the order of the menu.

@@ -3,7 +3,7 @@
 use std::ops::{ControlFlow, RangeInclusive};
 use std::sync::Arc;
 
-use egui::{ComboBox, Rect, Ui, UiBuilder, pos2};
+use egui::{ComboBox, Rect, Slider, Ui, UiBuilder, pos2, vec2};
 use egui_plot::{Line, LineStyle, Plot, PlotPoint, Points, Text, VLine};
 use mambascope_core::backend::Session;
 use mambascope_core::checkpoint::{Embedded, LoadError};
@@ -18,8 +18,8 @@ use super::towers::{Part, Tower, towers};
 use super::weights::layer_weights;
 use crate::demo::{Around, Demo, Scene};
 use crate::theme;
-use crate::widgets::controls::{choice, controls, log_slider, picture, slider};
-use crate::widgets::formula::formula;
+use crate::widgets::controls::{choice, controls, picture, slider};
+use crate::widgets::formula::display_formula;
 use crate::widgets::plots::{
     footnote, line_key, log_axis, log_marks, marks, named_menu, show_plot,
 };
@@ -118,6 +118,10 @@ impl Parts {
     fn state(&self) -> f64 {
         self.hidden + self.windows
     }
+
+    fn crossing(&self) -> Option<f64> {
+        crossing(self.state(), self.cache_of_a_token, self.own_of_a_token)
+    }
 }
 
 impl Default for StateAndCache {
@@ -177,7 +181,7 @@ impl Study for Bill {
             parts,
             model: curve(&|tokens| parts.state() + parts.own_of_a_token * tokens),
             cache: curve(&|tokens| parts.cache_of_a_token * tokens),
-            crossing: crossing(parts.state(), parts.cache_of_a_token, parts.own_of_a_token),
+            crossing: parts.crossing(),
             measured,
             weights: layer_weights(&config, &self.sizes()).map(|weights| 2.0 * weights as f64),
         })
@@ -218,11 +222,11 @@ impl Demo for StateAndCache {
     }
 
     fn ui(&mut self, ui: &mut Ui, scene: &Scene<'_, Towers>) {
-        self.choices(ui, scene);
+        self.choices(ui);
         controls(ui, |ui| {
             let bill = &mut self.bill;
-            log_slider(ui, "tokens", &mut self.tokens, TOKENS);
-            log_slider(ui, "texts at once (batch)", &mut bill.batch, BATCH);
+            whole_log_slider(ui, "tokens", &mut self.tokens, TOKENS);
+            whole_log_slider(ui, "texts at once (batch)", &mut bill.batch, BATCH);
             slider(ui, "N, slots of a channel", &mut bill.slots, SLOTS);
             slider(ui, "expand", &mut bill.expand, EXPAND);
             slider(ui, "layers", &mut bill.layers, LAYERS);
@@ -230,7 +234,11 @@ impl Demo for StateAndCache {
             slider(ui, "of them attention", &mut bill.attention, 0..=most);
         });
         let parts = self.bill.parts();
-        formula(ui, &self.division(&parts));
+        ui.horizontal(|ui| {
+            ui.spacing_mut().item_spacing.x = 24.0;
+            display_formula(ui, &self.division(&parts));
+            self.go_to_the_crossing(ui, &parts);
+        });
         picture(ui, 300.0, |ui| {
             let all = ui.max_rect();
             let cut = all.left() + 0.62 * all.width();
@@ -300,7 +308,7 @@ impl Demo for StateAndCache {
 
 impl StateAndCache {
     /// The pair, and how values are stored.
-    fn choices(&mut self, ui: &mut Ui, scene: &Scene<'_, Towers>) {
+    fn choices(&mut self, ui: &mut Ui) {
         controls(ui, |ui| {
             let mut chosen = self.bill.pair;
             let pair = chosen.pair();
@@ -322,13 +330,16 @@ impl StateAndCache {
             choice(ui, "cache", &mut self.bill.cache, &stored);
             let columns = [(3, "3"), (4, "4")];
             choice(ui, "window columns", &mut self.bill.columns, &columns);
-            let crossing = scene.answer.and_then(|answer| answer.crossing);
-            let there = ui.add_enabled(crossing.is_some(), egui::Button::new("Go to the crossing"));
-            if let (true, Some(crossing)) = (there.clicked(), crossing) {
-                let last = *TOKENS.end();
-                self.tokens = (crossing.ceil() as u64).clamp(*TOKENS.start(), last);
-            }
         });
+    }
+
+    fn go_to_the_crossing(&mut self, ui: &mut Ui, parts: &Parts) {
+        let crossing = parts.crossing();
+        let button = egui::Button::new("Go to the crossing");
+        let there = ui.add_enabled(crossing.is_some(), button);
+        if let (true, Some(crossing)) = (there.clicked(), crossing) {
+            self.tokens = (crossing.ceil() as u64).clamp(*TOKENS.start(), *TOKENS.end());
+        }
     }
 
     /// The division whose result is the crossing, with its numbers.
@@ -432,8 +443,8 @@ impl StateAndCache {
                     name: pair.model,
                     parts: vec![
                         part("hidden states", parts.hidden, state),
-                        part("convolution windows", parts.windows, window),
-                        part("its own cache", parts.own_of_a_token * tokens, cache),
+                        part("windows", parts.windows, window),
+                        part("cache", parts.own_of_a_token * tokens, cache),
                     ],
                 },
                 Tower {
@@ -453,13 +464,24 @@ impl StateAndCache {
         };
         let moved = 2.0 * parts.hidden;
         format!(
-            "The pair: {likeness}.\nOne step of decoding reads the layers' weights, {} in f16, once for the whole batch; it reads \
-             and writes the hidden states, {} together: {} times the weights.",
+            "The pair: {likeness}.\nA step of decoding reads the layers' weights, {} in f16, once for the batch; it reads and \
+             writes its hidden states, {}: {} times as much.",
             bytes_text(weights),
             bytes_text(moved),
             ratio_text(moved / weights),
         )
     }
+}
+
+/// A slider of whole numbers over several powers of ten.
+fn whole_log_slider(ui: &mut Ui, name: &str, value: &mut u64, range: RangeInclusive<u64>) {
+    ui.allocate_ui(vec2(290.0, ui.spacing().interact_size.y), |ui| {
+        ui.set_min_width(290.0);
+        ui.spacing_mut().item_spacing.x = 8.0;
+        ui.spacing_mut().slider_width = 110.0;
+        let slider = Slider::new(value, range).text(name).logarithmic(true);
+        ui.add(slider.integer());
+    });
 }
 
 fn ratio_text(ratio: f64) -> String {

@@ -31,8 +31,8 @@ impl Tower {
     }
 }
 
-/// Room over the towers for the title and the numbers, and under them for the names.
-const HEAD: f32 = 52.0;
+/// Room over the towers for the title, the key and the numbers, and under them for the names.
+const HEAD: f32 = 74.0;
 const FOOT: f32 = 38.0;
 /// Most width of a tower.
 const WIDTH: f32 = 84.0;
@@ -53,6 +53,7 @@ pub fn towers(ui: &mut Ui, title: &str, towers: &[Tower]) {
         palette.text,
         rect.width(),
     );
+    key(ui, rect.left_top() + vec2(0.0, 36.0), towers);
     let ground = rect.bottom() - FOOT;
     let room = ground - rect.top() - HEAD;
     let pitch = rect.width() / towers.len().max(1) as f32;
@@ -100,6 +101,28 @@ pub fn towers(ui: &mut Ui, title: &str, towers: &[Tower]) {
     let said = said(title, towers);
     response.widget_info(|| WidgetInfo::labeled(Role::Image, true, &said));
     response.on_hover_text(said);
+}
+
+/// What the colours are, each once, in a line.
+fn key(ui: &Ui, at: egui::Pos2, towers: &[Tower]) {
+    let palette = theme::palette(ui.visuals());
+    let font = TextStyle::Small.resolve(ui.style());
+    let mut left = at.x;
+    let mut seen: Vec<Color32> = Vec::new();
+    for part in towers.iter().flat_map(|tower| &tower.parts) {
+        if part.bytes == 0.0 || seen.contains(&part.colour) {
+            continue;
+        }
+        seen.push(part.colour);
+        let square = Rect::from_center_size(pos2(left + 4.0, at.y), vec2(8.0, 8.0));
+        ui.painter().rect_filled(square, 1, part.colour);
+        let place = pos2(left + 13.0, at.y);
+        let ink = palette.weak_text;
+        let drawn = ui
+            .painter()
+            .text(place, Align2::LEFT_CENTER, part.name, font.clone(), ink);
+        left = drawn.right() + 14.0;
+    }
 }
 
 /// All numbers, for who hears the page or rests the pointer on it.
