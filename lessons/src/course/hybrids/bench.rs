@@ -3,7 +3,7 @@
 use std::ops::{ControlFlow, RangeInclusive};
 
 use egui::{Grid, RichText, Slider, Ui, vec2};
-use egui_plot::{Line, Plot, VLine};
+use egui_plot::{GridMark, Line, Plot, VLine};
 use mambascope_core::job::{JobError, Progress, Workshop};
 use mambascope_core::study::Study;
 use serde::{Deserialize, Serialize};
@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::cost::Cost;
 use super::stack::{Feed, MOST_LAYERS, Maker, Mixer, Stack};
 use super::strip::{feed_colour, mixer_colour, strip};
-use super::units::{bytes_text, count_text, short_text};
+use super::units::{bytes_text, count_text, power_text, short_text};
 use crate::demo::{Around, Demo, Scene};
 use crate::theme;
 use crate::widgets::controls::{columns, controls};
@@ -109,7 +109,7 @@ impl Demo for HybridBench {
     fn ui(&mut self, ui: &mut Ui, scene: &Scene<'_, Bills>) {
         self.presets(ui);
         strip(ui, &mut self.layers);
-        self.key(ui);
+        self.key(ui, scene.guess("jamba-attention"));
         controls(ui, |ui| {
             whole_log_slider(ui, "tokens of context", &mut self.context, CONTEXT);
             whole_log_slider(ui, "texts at once (batch)", &mut self.batch, BATCH);
@@ -189,7 +189,7 @@ impl HybridBench {
     }
 
     /// How many layers of each kind there are, in its colour.
-    fn key(&self, ui: &mut Ui) {
+    fn key(&self, ui: &mut Ui, guess: Option<f64>) {
         let palette = theme::palette(ui.visuals());
         let count = |name: &str, found: usize| format!("{found} {name}");
         let entries = [
@@ -207,7 +207,10 @@ impl HybridBench {
             ),
             (
                 feed_colour(Feed::Experts, palette),
-                count("experts", self.layers.feeds(Feed::Experts)),
+                count(
+                    "MoE, 2 of 16 experts a token",
+                    self.layers.feeds(Feed::Experts),
+                ),
             ),
         ];
         ui.horizontal(|ui| {
@@ -216,6 +219,11 @@ impl HybridBench {
                 let (rect, _) = ui.allocate_exact_size(vec2(12.0, 12.0), egui::Sense::hover());
                 ui.painter().rect_filled(rect, 2, colour);
                 ui.label(RichText::new(text).small());
+                ui.add_space(10.0);
+            }
+            if let Some(guess) = guess {
+                let text = format!("your guess for Jamba: {} attention", count_text(guess));
+                ui.label(RichText::new(text).small().color(palette.accent));
                 ui.add_space(10.0);
             }
             let hint = "Click a half of a layer to change it.";
@@ -235,14 +243,14 @@ impl HybridBench {
                 format!("{} a token", short_text(cost.prefill_work(tokens))),
             ),
             ("state of a text", bytes_text(cost.state)),
-            ("of them for a token", short_text(cost.active)),
+            ("weights a token uses", short_text(cost.active)),
             (
                 "multiplications, decode",
                 format!("{} a token", short_text(cost.decode_work(tokens))),
             ),
             ("cache of the batch", bytes_text(batch * cost.cache(tokens))),
             (
-                "bytes of a step",
+                "bytes moved, decode",
                 format!("{} a token", bytes_text(of_a_token)),
             ),
             (
@@ -282,7 +290,7 @@ impl HybridBench {
             line_key(ui, own, "this stack".to_owned());
         };
         let tokens_axis = log_axis(ui, true, "tokens of context", |mark| {
-            count_text(10f64.powf(mark))
+            power_text(10f64.powf(mark))
         });
         let plot = plot
             .custom_x_axes(vec![tokens_axis])
@@ -321,7 +329,7 @@ impl HybridBench {
         });
         let plot = Plot::new("work of a token")
             .custom_y_axes(vec![axis])
-            .y_grid_spacer(|input| marks(input.bounds, 4.0, 0.1));
+            .y_grid_spacer(|input| one_two_five(input.bounds));
         let title = "Work of a written token";
         self.over_context(ui, title, plot, answer, |bill| &bill.work);
     }
@@ -341,6 +349,24 @@ impl HybridBench {
             "{sizes} Cache and weights in f16, state in f32. Experts of a batch: the most that can be needed. Exact counts, not times."
         )
     }
+}
+
+/// Marks at 1, 2 and 5 times the powers of ten of a logarithmic axis.
+fn one_two_five((from, to): (f64, f64)) -> Vec<GridMark> {
+    let power = |value: f64| (value.floor() as i32).clamp(-20, 40);
+    let mut found = Vec::new();
+    for power in power(from)..=power(to) {
+        for factor in [1.0f64, 2.0, 5.0] {
+            let value = f64::from(power) + factor.log10();
+            if (from..=to).contains(&value) {
+                found.push(GridMark {
+                    value,
+                    step_size: 1.0,
+                });
+            }
+        }
+    }
+    found
 }
 
 /// A slider of whole numbers over several powers of ten.

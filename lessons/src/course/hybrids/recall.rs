@@ -21,8 +21,9 @@ const WINDOW: RangeInclusive<usize> = 0..=256;
 const SEED: RangeInclusive<u64> = 0..=99;
 /// Numbers of pairs the curves are measured at.
 const COUNTS: [usize; 14] = [1, 2, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256];
-/// Questions a point of the curves rests on, at least.
+/// Questions a point of the curves rests on, if so many draws are enough for them.
 const QUESTIONS: usize = 384;
+const DRAWS: usize = 48;
 
 /// The controls.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -85,7 +86,7 @@ impl Study for CompositeRecall {
 
 /// Shares of right answers of memory, window and all, over several draws.
 fn shares(count: usize, slots: usize, window: usize, seed: u64) -> [f64; 3] {
-    let draws = QUESTIONS.div_ceil(count).min(48);
+    let draws = QUESTIONS.div_ceil(count).min(DRAWS);
     let mut sums = [0.0; 3];
     for draw in 0..draws {
         let answers = Pairs::new(count, slots, seed + 1000 * (1 + draw as u64)).ask(window);
@@ -126,8 +127,8 @@ impl Demo for CompositeRecall {
         footnote(
             ui,
             &format!(
-                "Random keys of length one, {VALUES} values, the nearest one is the answer. Each point is measured on {QUESTIONS} \
-                 questions or more (at most 48 draws); nothing is trained."
+                "Random keys of length one, {VALUES} values, the nearest one is the answer. A point is measured on about {QUESTIONS} \
+                 questions, or on {DRAWS} draws where pairs are few. Nothing is trained."
             ),
             weak,
         );
@@ -240,7 +241,7 @@ impl CompositeRecall {
             .custom_x_axes(vec![pairs_axis])
             .x_grid_spacer(|input| marks(input.bounds, 20.0, 1.0))
             .custom_y_axes(vec![share_axis])
-            .y_grid_spacer(|input| marks(input.bounds, 5.0, 0.2))
+            .y_grid_spacer(|input| marks(input.bounds, 6.0, 0.2))
             .include_y(0.0)
             .include_y(1.05)
             .include_x(0.0)

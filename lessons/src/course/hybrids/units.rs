@@ -30,6 +30,17 @@ pub fn short_text(count: f64) -> String {
     format!("{}{unit}", three_digits(value))
 }
 
+/// A power of ten for an axis: "100", "10k", "1M".
+pub fn power_text(count: f64) -> String {
+    if count >= 1e6 {
+        format!("{:.0}M", count / 1e6)
+    } else if count >= 1e3 {
+        format!("{:.0}k", count / 1e3)
+    } else {
+        format!("{count:.0}")
+    }
+}
+
 /// A whole number, its thousands apart.
 pub fn count_text(count: f64) -> String {
     let digits = format!("{count:.0}");
@@ -69,6 +80,7 @@ mod tests {
         assert_eq!(bytes_text(4.0 * 1024f64.powi(3)), "4 GiB");
         assert_eq!(bytes_text(100.0), "100 B");
         assert_eq!(short_text(51_570_000_000.0), "51.6 billion");
+        assert_eq!(power_text(100_000.0), "100k");
         assert_eq!(count_text(262_144.0), "262,144");
     }
 }

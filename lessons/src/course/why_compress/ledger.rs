@@ -110,6 +110,39 @@ pub fn bytes_text(bytes: f64) -> String {
     format!("{said} {unit}")
 }
 
+/// A ratio for a person.
+pub fn ratio_text(ratio: f64) -> String {
+    if ratio >= 10.0 {
+        format!("{ratio:.0}")
+    } else if ratio >= 0.1 {
+        format!("{ratio:.2}")
+    } else {
+        format!("{ratio:.4}")
+    }
+}
+
+/// A number of tokens that need not be whole.
+pub fn tokens_text(tokens: f64) -> String {
+    if tokens.fract() == 0.0 || tokens >= 1000.0 {
+        count_text(tokens)
+    } else {
+        format!("{tokens:.1}")
+    }
+}
+
+/// A whole number, its thousands apart.
+pub fn count_text(count: f64) -> String {
+    let digits = format!("{count:.0}");
+    let mut said = String::new();
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+            said.push(',');
+        }
+        said.push(digit);
+    }
+    said
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,5 +1,6 @@
 //! Demos and experiments of the lesson `why-compress`: a state of fixed size against a cache that grows, in bytes.
 
+mod bill;
 mod experiments;
 mod ledger;
 mod pairs;

@@ -1,21 +1,15 @@
 //! Two towers of bytes: what a state-space model remembers of a text, and what a Transformer of its class does.
 
-use std::ops::{ControlFlow, RangeInclusive};
-use std::sync::Arc;
+use std::ops::RangeInclusive;
 
-use egui::{ComboBox, Rect, Slider, Ui, UiBuilder, pos2, vec2};
-use egui_plot::{Line, LineStyle, Plot, PlotPoint, Points, Text, VLine};
-use mambascope_core::backend::Session;
-use mambascope_core::checkpoint::{Embedded, LoadError};
-use mambascope_core::job::{JobError, Progress, Workshop};
-use mambascope_core::model::{Config, Model};
-use mambascope_core::study::Study;
+use egui::{Align2, Color32, ComboBox, Rect, RichText, Slider, Ui, UiBuilder, pos2, vec2};
+use egui_plot::{Line, LineStyle, Plot, PlotPoint, PlotUi, Points, Text, VLine};
 use serde::{Deserialize, Serialize};
 
-use super::ledger::{Sizes, Stored, bytes_text, crossing};
+use super::bill::{Bill, Parts, TOKENS, Towers};
+use super::ledger::{Stored, bytes_text, count_text, ratio_text, tokens_text};
 use super::pairs::{PAIRS, PairId};
 use super::towers::{Part, Tower, towers};
-use super::weights::layer_weights;
 use crate::demo::{Around, Demo, Scene};
 use crate::theme;
 use crate::widgets::controls::{choice, controls, picture, slider};
@@ -29,11 +23,6 @@ const EXPAND: RangeInclusive<u64> = 1..=4;
 const LAYERS: RangeInclusive<u64> = 1..=96;
 const COLUMNS: RangeInclusive<u64> = 3..=4;
 const BATCH: RangeInclusive<u64> = 1..=512;
-const TOKENS: RangeInclusive<u64> = 1..=1_048_576;
-/// Points of a curve.
-const POINTS: usize = 160;
-/// Lengths at which the embedded pair is measured.
-const MEASURED: [usize; 8] = [1, 2, 4, 8, 16, 32, 64, 128];
 
 /// The controls.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -44,86 +33,6 @@ pub struct StateAndCache {
     tokens: u64,
 }
 
-/// What the curves are computed from.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Bill {
-    pair: PairId,
-    slots: u64,
-    expand: u64,
-    layers: u64,
-    attention: u64,
-    state: Stored,
-    cache: Stored,
-    columns: u64,
-    batch: u64,
-}
-
-impl Bill {
-    /// Of a pair as it was published.
-    fn of(pair: PairId) -> Self {
-        let sizes = pair.pair().sizes;
-        let is_own = pair == PairId::Own;
-        Self {
-            pair,
-            slots: sizes.slots,
-            expand: sizes.expand,
-            layers: sizes.scans + sizes.attentions,
-            attention: sizes.attentions,
-            state: Stored::F32,
-            // This program keeps all in four bytes, and a window of as many columns as the convolution has taps.
-            cache: if is_own { Stored::F32 } else { Stored::F16 },
-            columns: if is_own { 4 } else { 3 },
-            batch: 1,
-        }
-    }
-
-    /// Sizes of the model as the controls have them.
-    fn sizes(&self) -> Sizes {
-        let pair = self.pair.pair();
-        Sizes {
-            scans: self.layers.saturating_sub(self.attention),
-            expand: self.expand,
-            slots: self.slots,
-            attentions: self.attention,
-            kv_width: pair.sizes.kv_width.max(pair.other_sizes.kv_width),
-            ..pair.sizes
-        }
-    }
-
-    /// The parts of the bill, in bytes, all texts of the batch together.
-    fn parts(&self) -> Parts {
-        let (sizes, other) = (self.sizes(), self.pair.pair().other_sizes);
-        let bytes = |values: u64, stored: Stored| (values * stored.bytes() * self.batch) as f64;
-        Parts {
-            hidden: bytes(sizes.hidden(), self.state),
-            windows: bytes(sizes.windows(self.columns), self.state),
-            own_of_a_token: bytes(sizes.kv_of_a_token(), self.cache),
-            cache_of_a_token: bytes(other.kv_of_a_token(), self.cache),
-        }
-    }
-}
-
-/// Bytes by what they are for.
-#[derive(Clone, Copy)]
-struct Parts {
-    hidden: f64,
-    windows: f64,
-    /// Of the model's own attention.
-    own_of_a_token: f64,
-    /// Of the Transformer.
-    cache_of_a_token: f64,
-}
-
-impl Parts {
-    fn state(&self) -> f64 {
-        self.hidden + self.windows
-    }
-
-    fn crossing(&self) -> Option<f64> {
-        crossing(self.state(), self.cache_of_a_token, self.own_of_a_token)
-    }
-}
-
 impl Default for StateAndCache {
     fn default() -> Self {
         Self {
@@ -131,85 +40,6 @@ impl Default for StateAndCache {
             tokens: 40,
         }
     }
-}
-
-/// What the controls give. Curves are points (log10 of tokens, log2 of bytes).
-pub struct Towers {
-    parts: Parts,
-    model: Vec<[f64; 2]>,
-    cache: Vec<[f64; 2]>,
-    crossing: Option<f64>,
-    /// Bytes of the buffers of the embedded pair, at the same kind of points.
-    measured: Vec<[f64; 2]>,
-    /// Bytes of the weights of all layers in two bytes each, where the model is scans alone.
-    weights: Option<f64>,
-}
-
-fn at(tokens: f64, bytes: f64) -> [f64; 2] {
-    [tokens.log10(), bytes.max(1.0).log2()]
-}
-
-impl Study for Bill {
-    type Answer = Towers;
-
-    fn compute(
-        &self,
-        workshop: &mut Workshop,
-        _: &mut dyn FnMut(Progress) -> ControlFlow<()>,
-    ) -> Result<Towers, JobError> {
-        let parts = self.parts();
-        let last = (*TOKENS.end() as f64).log10();
-        let curve = |bytes: &dyn Fn(f64) -> f64| {
-            (0..=POINTS)
-                .map(|i| 10f64.powf(last * i as f64 / POINTS as f64))
-                .map(|tokens| at(tokens, bytes(tokens)))
-                .collect()
-        };
-        let mut measured = Vec::new();
-        let config = if self.pair == PairId::Own {
-            let model = Arc::new(own("novel-mamba-3m")?);
-            if *self == Self::of(PairId::Own) {
-                let other = Arc::new(own("novel-transformer-4m")?);
-                measured = measure(workshop, &model)?;
-                measured.extend(measure(workshop, &other)?);
-            }
-            model.config.clone()
-        } else {
-            Config::from_json(self.pair.pair().config).map_err(text)?
-        };
-        Ok(Towers {
-            parts,
-            model: curve(&|tokens| parts.state() + parts.own_of_a_token * tokens),
-            cache: curve(&|tokens| parts.cache_of_a_token * tokens),
-            crossing: parts.crossing(),
-            measured,
-            weights: layer_weights(&config, &self.sizes()).map(|weights| 2.0 * weights as f64),
-        })
-    }
-}
-
-fn text(error: impl ToString) -> JobError {
-    JobError::Study(error.to_string())
-}
-
-/// A model of this program.
-pub fn own(name: &str) -> Result<Model, JobError> {
-    let found = Embedded::named(name).ok_or_else(|| text(format!("there is no model {name}")))?;
-    found.load().map_err(LoadError::into)
-}
-
-/// Bytes of a session's buffers while it reads.
-fn measure(workshop: &mut Workshop, model: &Arc<Model>) -> Result<Vec<[f64; 2]>, JobError> {
-    let mut session: Box<dyn Session> = workshop.backend("fast")?.open(model)?;
-    let mut read = 0;
-    let mut points = Vec::new();
-    for tokens in MEASURED {
-        let ids: Vec<u32> = (read..tokens).map(|i| i as u32 % 256).collect();
-        session.prefill(&ids, &mut ())?;
-        read = tokens;
-        points.push(at(tokens as f64, session.state_bytes().total() as f64));
-    }
-    Ok(points)
 }
 
 impl Demo for StateAndCache {
@@ -350,7 +180,8 @@ impl StateAndCache {
         if parts.own_of_a_token > 0.0 {
             below += &format!(r" - \text{{{}}}", said(parts.own_of_a_token));
         }
-        let result = crossing(parts.state(), parts.cache_of_a_token, parts.own_of_a_token)
+        let result = parts
+            .crossing()
             .map_or(r"\text{they never cross}".to_owned(), |tokens| {
                 format!(r"{} \text{{ tokens}}", tokens_text(tokens))
             });
@@ -402,22 +233,7 @@ impl StateAndCache {
                 let dots = Points::new("measured", answer.measured.clone());
                 plot.points(dots.color(palette.text).radius(3.0));
             }
-            let Some(tokens) = answer.crossing.filter(|&tokens| tokens >= 1.0) else {
-                return;
-            };
-            let height = (answer.parts.cache_of_a_token * tokens).max(1.0).log2();
-            plot.points(
-                Points::new("crossing", vec![[tokens.log10(), height]])
-                    .color(palette.accent)
-                    .radius(5.0),
-            );
-            let name = format!("  {} tokens", tokens_text(tokens));
-            let mark = Text::new(
-                "crossing",
-                PlotPoint::new(tokens.log10(), height),
-                egui::RichText::new(name).strong(),
-            );
-            plot.text(mark.color(palette.accent).anchor(egui::Align2::LEFT_TOP));
+            crossing_mark(plot, answer, palette.accent);
         });
     }
 
@@ -472,8 +288,6 @@ impl StateAndCache {
         )
     }
 }
-
-/// A slider of whole numbers over several powers of ten.
 fn whole_log_slider(ui: &mut Ui, name: &str, value: &mut u64, range: RangeInclusive<u64>) {
     ui.allocate_ui(vec2(290.0, ui.spacing().interact_size.y), |ui| {
         ui.set_min_width(290.0);
@@ -484,34 +298,16 @@ fn whole_log_slider(ui: &mut Ui, name: &str, value: &mut u64, range: RangeInclus
     });
 }
 
-fn ratio_text(ratio: f64) -> String {
-    if ratio >= 10.0 {
-        format!("{ratio:.0}")
-    } else if ratio >= 0.1 {
-        format!("{ratio:.2}")
-    } else {
-        format!("{ratio:.4}")
-    }
-}
-
-/// A number of tokens that need not be whole.
-fn tokens_text(tokens: f64) -> String {
-    if tokens.fract() == 0.0 || tokens >= 1000.0 {
-        count_text(tokens)
-    } else {
-        format!("{tokens:.1}")
-    }
-}
-
-/// A whole number, its thousands apart.
-fn count_text(count: f64) -> String {
-    let digits = format!("{count:.0}");
-    let mut said = String::new();
-    for (i, digit) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i).is_multiple_of(3) {
-            said.push(',');
-        }
-        said.push(digit);
-    }
-    said
+/// The point where both curves meet, with its tokens.
+fn crossing_mark(plot: &mut PlotUi<'_>, answer: &Towers, colour: Color32) {
+    let Some(tokens) = answer.crossing.filter(|&tokens| tokens >= 1.0) else {
+        return;
+    };
+    let height = (answer.parts.cache_of_a_token * tokens).max(1.0).log2();
+    let at = PlotPoint::new(tokens.log10(), height);
+    let dot = Points::new("crossing", vec![[at.x, at.y]]);
+    plot.points(dot.color(colour).radius(5.0));
+    let name = RichText::new(format!("  {} tokens", tokens_text(tokens))).strong();
+    let mark = Text::new("crossing", at, name).color(colour);
+    plot.text(mark.anchor(Align2::LEFT_TOP));
 }

@@ -65,18 +65,8 @@ pub fn towers(ui: &mut Ui, title: &str, towers: &[Tower]) {
     for (i, tower) in towers.iter().enumerate() {
         let centre = rect.left() + (i as f32 + 0.5) * pitch;
         let half = WIDTH.min(0.7 * pitch) / 2.0;
-        let mut top = ground;
-        for part in &tower.parts {
-            let mut height = (part.bytes / most) as f32 * room;
-            if part.bytes > 0.0 {
-                // A sliver, so that little does not look like nothing.
-                height = height.max(1.0);
-            }
-            let block =
-                Rect::from_min_max(pos2(centre - half, top - height), pos2(centre + half, top));
-            ui.painter().rect_filled(block, 1, part.colour);
-            top -= height;
-        }
+        let scale = room / most as f32;
+        let top = stand(ui, &tower.parts, pos2(centre, ground), half, scale);
         let above = pos2(centre, top - 4.0);
         line(
             ui,
@@ -101,6 +91,23 @@ pub fn towers(ui: &mut Ui, title: &str, towers: &[Tower]) {
     let said = said(title, towers);
     response.widget_info(|| WidgetInfo::labeled(Role::Image, true, &said));
     response.on_hover_text(said);
+}
+
+/// Draws the parts of a tower on each other, from the ground up; gives its top.
+fn stand(ui: &Ui, parts: &[Part], ground: egui::Pos2, half: f32, scale: f32) -> f32 {
+    let mut top = ground.y;
+    for part in parts {
+        let mut height = part.bytes as f32 * scale;
+        if part.bytes > 0.0 {
+            // A sliver, so that little does not look like nothing.
+            height = height.max(1.0);
+        }
+        let (left, right) = (ground.x - half, ground.x + half);
+        let block = Rect::from_min_max(pos2(left, top - height), pos2(right, top));
+        ui.painter().rect_filled(block, 1, part.colour);
+        top -= height;
+    }
+    top
 }
 
 /// What the colours are, each once, in a line.
