@@ -140,7 +140,11 @@ fn choice_ui(ui: &mut Ui, texts: &mut Texts, check: &Check, draft: &mut Draft) -
             if radio.clicked() {
                 draft.choice = Some(i);
             }
-            ui.vertical(|ui| texts.show(ui, option));
+            ui.vertical(|ui| {
+                // Beside the middle of the circle.
+                ui.add_space(3.0);
+                texts.show(ui, option);
+            });
         });
     }
     draft.choice.map(Guess::Choice)

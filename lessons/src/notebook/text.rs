@@ -60,6 +60,8 @@ impl Texts {
         ui.scope(|ui| {
             // A formula at the beginning of a line begins a row of widgets: it is to be no farther off than a line of text.
             ui.spacing_mut().item_spacing.y = 2.0;
+            // No row is higher than its text, or what follows a bullet would stand on two lines.
+            ui.spacing_mut().interact_size.y = ui.text_style_height(&egui::TextStyle::Body);
             CommonMarkViewer::new()
                 .render_math_fn(Some(&typeset))
                 .show(ui, &mut self.cache, text);
