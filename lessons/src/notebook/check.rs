@@ -163,9 +163,12 @@ fn order_ui(ui: &mut Ui, texts: &mut Texts, check: &Check, draft: &mut Draft) {
             if down.on_hover_text("Move down").clicked() {
                 swap = Some((place, place + 1));
             }
-            ui.label(format!("{}.", place + 1));
             if let Some(option) = draft.order.get(place).and_then(|&i| check.options.get(i)) {
-                ui.vertical(|ui| texts.show(ui, option));
+                ui.vertical(|ui| {
+                    // Beside the middle of the buttons.
+                    ui.add_space(4.0);
+                    texts.show(ui, &format!("{}\\. {option}", place + 1));
+                });
             }
         });
     }
