@@ -122,6 +122,7 @@ pub fn chunked_scan<P: Copy>(
     (prefixes, cost)
 }
 
+/// Sees what was done, the cells, what each thread holds, what is carried, and the cost so far.
 type Look<'a, P> = &'a mut dyn FnMut(Stage, &[P], &[Option<P>], Option<P>, Cost);
 
 /// Scans a chunk from the prefix of those before, and gives the prefix for the next.
@@ -171,12 +172,15 @@ fn one_chunk<P: Copy>(
     carried
 }
 
+/// Sees what was done, what each thread holds, and the cost so far.
+type LookAtThreads<'a, P> = &'a mut dyn FnMut(Stage, &[Option<P>], Cost);
+
 /// The totals of the threads of each warp, up to and including each.
 fn scan_warps<P: Copy>(
     threads: &mut [Option<P>],
     combine: &impl Fn(P, P) -> P,
     cost: &mut Cost,
-    look: &mut dyn FnMut(Stage, &[Option<P>], Cost),
+    look: LookAtThreads<'_, P>,
 ) {
     let mut distance = 1;
     while distance < WARP.min(threads.len()) {

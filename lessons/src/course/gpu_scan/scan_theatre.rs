@@ -162,9 +162,8 @@ impl Study for ScanTheatre {
         };
         let (mut rounds, mut seen) = (0, None);
         let look = |moment: Moment<'_, Run>| {
-            if rounds <= self.step {
-                seen =
-                    (rounds == self.step || rounds + 1 == self.rounds()).then(|| seen_of(moment));
+            if rounds == self.step {
+                seen = Some(seen_of(moment));
             }
             rounds += 1;
         };

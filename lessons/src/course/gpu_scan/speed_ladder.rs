@@ -144,7 +144,7 @@ fn plot(ui: &mut Ui, rows: &[Row]) {
         _ => format!("{:.0} s", 10f64.powf(log)),
     };
     let plot = egui_plot::Plot::new("speed ladder")
-        .custom_x_axes(vec![log_axis(ui, true, "L, tokens", move |log| power(log))])
+        .custom_x_axes(vec![log_axis(ui, true, "L, tokens", power)])
         .x_grid_spacer(|input| doublings(input.bounds))
         .custom_y_axes(vec![log_axis(ui, false, "time", seconds)])
         .y_grid_spacer(|input| log_marks(input.bounds))

@@ -43,7 +43,7 @@ impl Reach {
     fn colour(self, palette: &Palette) -> Color32 {
         let [blue, _, green, pink, ..] = palette.series;
         match self {
-            Self::Itself => palette.control,
+            Self::Itself => palette.border,
             Self::Thread => pink,
             Self::Warp => blue,
             Self::Start => green,

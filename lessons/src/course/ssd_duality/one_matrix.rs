@@ -136,18 +136,21 @@ impl OneMatrix {
             (Mask::Softmax, "softmax"),
         ];
         choice(ui, "Mask", &mut self.mask, &masks);
-        controls(ui, |ui| {
-            ui.add_enabled_ui(self.mask == Mask::Selective, |ui| {
+        controls(ui, |ui| match self.mask {
+            Mask::Selective => {
                 slider(ui, "t, token to change", &mut self.token, 0..=TOKENS - 1);
-            });
-            ui.add_enabled_ui(self.mask == Mask::Selective, |ui| {
                 if let Some(decay) = self.decay_l.get_mut(self.token) {
                     slider(ui, "a(t), kept at token t", decay, SHARE);
                 }
-            });
-            ui.add_enabled_ui(self.mask == Mask::Retention, |ui| {
+            }
+            Mask::Retention => {
                 slider(ui, "γ, kept at every token", &mut self.gamma, GAMMA);
-            });
+            }
+            Mask::Ones | Mask::Softmax => {
+                ui.label("Nothing decays: this mask has no decay to set.");
+            }
+        });
+        controls(ui, |ui| {
             slider(ui, "N, slots", &mut self.slots, SLOTS);
             slider(ui, "Q, tokens of a chunk", &mut self.chunk, CHUNK);
             ui.checkbox(
@@ -179,7 +182,7 @@ impl OneMatrix {
         footnote(
             ui,
             &format!(
-                "Multiplications a token, head of {HEAD_DIM} channels: inside the chunks {:.0}, through the state {:.0} + {:.0}, together {:.0}. The whole matrix at once: {whole:.0}. Inside and through the state are equal at Q = {:.1}.",
+                "Multiplications a token, head of {HEAD_DIM} channels: inside the chunks {:.0}, through the state {:.0} + {:.0}, together {:.0}. The whole matrix at once: {whole:.0}. Inside and through the state are equal at Q = {:.1}. (Colours of M go by the square root, so that small values are seen.)",
                 macs.inside,
                 macs.states,
                 macs.between,
@@ -191,7 +194,7 @@ impl OneMatrix {
         if self.mask == Mask::Softmax {
             footnote(
                 ui,
-                "Softmax has no mask to multiply with: the right-hand division of work is not open to it, and diagonal A changes nothing.",
+                "Softmax has no mask to multiply with: the division of work at the right is not open to it, and diagonal A changes nothing.",
                 weak,
             );
         }

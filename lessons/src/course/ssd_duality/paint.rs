@@ -53,7 +53,7 @@ pub fn show(ui: &mut Ui, matrix: Option<&Matrix>, drawn: &Drawn) -> Option<(usiz
         words(
             ui.painter(),
             square,
-            "M: row i, column j (click: block's corner)",
+            "M, blue below and red above zero",
             palette,
         );
         words(ui.painter(), work, "Who computes it", palette);
@@ -110,7 +110,8 @@ fn mixing(
     let most = matrix.m_ll.iter().fold(0.0f32, |most, m| most.max(m.abs()));
     let shades = Colormap::Diverging.shades(palette);
     fill(painter, square, &matrix.m_ll, |value| {
-        shades.pick(Some(0.5 + 0.5 * value / most.max(f32::MIN_POSITIVE)))
+        let size = (value.abs() / most.max(f32::MIN_POSITIVE)).sqrt();
+        shades.pick(Some(0.5 + 0.5 * size.copysign(value)))
     });
     let frame = Stroke::new(1.0, palette.border);
     painter.rect_stroke(square, CornerRadius::ZERO, frame, StrokeKind::Outside);
@@ -134,7 +135,9 @@ fn mixing(
     };
     if let Some((i, j)) = response.hover_pos().and_then(at) {
         let value = crate::widgets::number(matrix.m_ll[i * TOKENS + j]);
-        let told = format!("M[{i}, {j}] = {value}\nwhat token {i} takes from token {j}");
+        let told = format!(
+            "M[{i}, {j}] = {value}\nwhat token {i} takes from token {j}\nclick: corner of the block"
+        );
         response.clone().on_hover_text_at_pointer(told);
     }
     let pointer = response.interact_pointer_pos();
@@ -225,14 +228,8 @@ fn division(ui: &mut Ui, square: Rect, drawn: &Drawn, palette: &Palette) {
     );
     let mut room = ui.new_child(egui::UiBuilder::new().max_rect(below));
     for (colour, text) in [
-        (
-            inside,
-            format!("inside a chunk: a {0} × {0} product", drawn.chunk),
-        ),
-        (
-            through,
-            format!("across: through a state of rank {}", drawn.slots),
-        ),
+        (inside, format!("inside: {0} × {0} products", drawn.chunk)),
+        (through, format!("across: a state of rank {}", drawn.slots)),
     ] {
         room.horizontal(|ui| line_key(ui, colour, text));
     }
@@ -240,8 +237,8 @@ fn division(ui: &mut Ui, square: Rect, drawn: &Drawn, palette: &Palette) {
 
 /// The mask, or the masks of all slots.
 fn masks(ui: &mut Ui, matrix: &Matrix, palette: &Palette) {
-    /// The words at the right.
-    const TEXT: f32 = 240.0;
+    /// The words beside them.
+    const TEXT: f32 = 270.0;
     let area = ui.max_rect();
     let count = matrix.masks.len();
     let head = match count {
@@ -250,7 +247,7 @@ fn masks(ui: &mut Ui, matrix: &Matrix, palette: &Palette) {
     };
     let line = area.with_min_y(area.top() + WORDS);
     words(ui.painter(), line, &head, palette);
-    let room = area.width() - TEXT;
+    let room = area.width() - TEXT - 16.0;
     let side = MASKS.min(room / count as f32 - 4.0);
     let shades = Colormap::Viridis.shades(palette);
     for (n, mask) in matrix.masks.iter().enumerate() {
@@ -258,7 +255,8 @@ fn masks(ui: &mut Ui, matrix: &Matrix, palette: &Palette) {
         let square = Rect::from_min_size(pos2(left, line.top()), vec2(side, side));
         fill(ui.painter(), square, mask, |value| shades.pick(Some(value)));
     }
-    let right = Rect::from_min_max(pos2(area.right() - TEXT + 12.0, line.top()), area.max);
+    let left = line.left() + count as f32 * (side + 4.0) + 12.0;
+    let right = Rect::from_min_max(pos2(left, line.top()), pos2(left + TEXT, area.bottom()));
     let told = match count {
         1 => {
             "The products of C and B are multiplied by it value for value: it stands outside the sum over the slots, and the rest is plain matrix products."
