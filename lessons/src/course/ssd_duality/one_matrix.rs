@@ -191,13 +191,19 @@ impl OneMatrix {
             ),
             weak,
         );
-        if self.mask == Mask::Softmax {
-            footnote(
-                ui,
-                "Softmax has no mask to multiply with: the division of work at the right is not open to it, and diagonal A changes nothing.",
-                weak,
-            );
-        }
+        // A line is there in every case, so that nothing moves.
+        let told = match self.mask {
+            Mask::Softmax => {
+                "Softmax has no mask to multiply with: the division of work at the right is not open to it, and diagonal A changes nothing."
+            }
+            _ if self.diagonal => {
+                "With diagonal A the products inside the chunks would need a mask for every slot: the counts above do not hold."
+            }
+            _ => {
+                "Step 3, from chunk to chunk, is the last and smallest of the counts through the state."
+            }
+        };
+        footnote(ui, told, weak);
     }
 }
 

@@ -1,7 +1,8 @@
 //! The pictures of a mixing matrix: itself with a block framed, the block's singular values, who computes what, and its masks.
 
 use egui::{
-    Align2, Color32, CornerRadius, FontId, Painter, Rect, Sense, Stroke, StrokeKind, Ui, pos2, vec2,
+    Align2, Color32, CornerRadius, FontId, Mesh, Painter, Rect, Sense, Stroke, StrokeKind, Ui,
+    pos2, vec2,
 };
 use egui_plot::{HLine, Line, Plot, PlotPoints, Points, VLine};
 
@@ -84,12 +85,13 @@ fn cell(square: Rect, i: usize, j: usize) -> Rect {
     Rect::from_min_size(square.min + vec2(at(j), at(i)), vec2(side, side))
 }
 
-/// Values as colours.
+/// Values as colours: one mesh, so that no seams show between small cells.
 fn fill(painter: &Painter, square: Rect, values: &[f32], colour: impl Fn(f32) -> Color32) {
+    let mut mesh = Mesh::default();
     for (k, &value) in values.iter().enumerate() {
-        let rect = cell(square, k / TOKENS, k % TOKENS);
-        painter.rect_filled(rect, CornerRadius::ZERO, colour(value));
+        mesh.add_colored_rect(cell(square, k / TOKENS, k % TOKENS), colour(value));
     }
+    painter.add(mesh);
 }
 
 /// The matrix, the block framed, the cut of the chosen token; gives the cell that was clicked.
@@ -237,6 +239,8 @@ fn division(ui: &mut Ui, square: Rect, drawn: &Drawn, palette: &Palette) {
 
 /// The mask, or the masks of all slots.
 fn masks(ui: &mut Ui, matrix: &Matrix, palette: &Palette) {
+    /// More masks than this stand in a second line.
+    const A_LINE: usize = 8;
     /// The words beside them.
     const TEXT: f32 = 270.0;
     let area = ui.max_rect();
@@ -247,15 +251,18 @@ fn masks(ui: &mut Ui, matrix: &Matrix, palette: &Palette) {
     };
     let line = area.with_min_y(area.top() + WORDS);
     words(ui.painter(), line, &head, palette);
+    let lines = count.div_ceil(A_LINE);
+    let in_a_line = count.min(A_LINE);
     let room = area.width() - TEXT - 16.0;
-    let side = MASKS.min(room / count as f32 - 4.0);
+    let side = (MASKS / lines as f32 - 4.0).min(room / in_a_line as f32 - 4.0);
     let shades = Colormap::Viridis.shades(palette);
     for (n, mask) in matrix.masks.iter().enumerate() {
-        let left = area.left() + n as f32 * (side + 4.0);
-        let square = Rect::from_min_size(pos2(left, line.top()), vec2(side, side));
+        let (along, down) = ((n % A_LINE) as f32, (n / A_LINE) as f32);
+        let corner = vec2(along * (side + 4.0), down * (side + 4.0));
+        let square = Rect::from_min_size(line.left_top() + corner, vec2(side, side));
         fill(ui.painter(), square, mask, |value| shades.pick(Some(value)));
     }
-    let left = line.left() + count as f32 * (side + 4.0) + 12.0;
+    let left = line.left() + in_a_line as f32 * (side + 4.0) + 12.0;
     let right = Rect::from_min_max(pos2(left, line.top()), pos2(left + TEXT, area.bottom()));
     let told = match count {
         1 => {
