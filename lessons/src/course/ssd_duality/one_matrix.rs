@@ -200,7 +200,7 @@ impl OneMatrix {
                 "With diagonal A the products inside the chunks would need a mask for every slot: the counts above do not hold."
             }
             _ => {
-                "Step 3, from chunk to chunk, is the last and smallest of the counts through the state."
+                "Step 3, from chunk to chunk, is the second of the two numbers through the state."
             }
         };
         footnote(ui, told, weak);
