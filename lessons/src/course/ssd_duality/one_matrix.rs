@@ -199,9 +199,7 @@ impl OneMatrix {
             _ if self.diagonal => {
                 "With diagonal A the products inside the chunks would need a mask for every slot: the counts above do not hold."
             }
-            _ => {
-                "Step 3, from chunk to chunk, is the second of the two numbers through the state."
-            }
+            _ => "Step 3, from chunk to chunk, is the second of the two numbers through the state.",
         };
         footnote(ui, told, weak);
     }
