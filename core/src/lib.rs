@@ -35,6 +35,7 @@ pub mod export;
 pub mod generate;
 pub mod hippo;
 pub mod job;
+pub mod linalg;
 pub mod model;
 pub mod noise;
 pub mod parity;

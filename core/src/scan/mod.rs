@@ -11,18 +11,24 @@
 //! A is discretised by zero-order hold, B by Euler's rule: that is what every implementation computes, although
 //! equation 4 of the Mamba paper (arXiv:2312.00752) states zero-order hold for both.
 
+mod associative;
+mod chunked;
 mod operands;
 mod real;
 mod sequential;
 mod ssd;
+mod ssd_matrix;
 
 use ndarray::{Array2, ArrayView1, ArrayView2, ArrayView3};
 use thiserror::Error;
 
+pub use associative::{Affine, Cost, Tree, associative};
+pub use chunked::{Geometry, Moment, Stage, WARP, chunked, chunked_scan};
 pub use operands::{ScanOperands, ScanShape};
 pub use real::{Real, sigmoid, silu, softplus};
 pub use sequential::sequential;
 pub use ssd::{SsdInput, SsdOutput, clamp, ssd_sequential};
+pub use ssd_matrix::{SsdMacs, decay_mask, ssd_blocks, ssd_matrix, ssd_quadratic};
 
 /// B or C of a scan.
 #[derive(Clone, Copy, Debug)]

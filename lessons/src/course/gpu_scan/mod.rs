@@ -1,10 +1,27 @@
-//! Demos and experiments of the lesson `gpu-scan`.
+//! Demos and experiments of the lesson `gpu-scan`: the scan as a tree of affine maps, as a kernel deals it out, and what that
+//! costs.
+
+mod experiments;
+mod operands;
+mod scan_theatre;
+mod speed_ladder;
+mod stage;
+mod stopwatch;
 
 use crate::demo::DemoEntry;
 use crate::experiment::Experiment;
 
 /// The demos, as the page shows them.
-pub const DEMOS: &[DemoEntry] = &[];
+pub const DEMOS: &[DemoEntry] = &[
+    DemoEntry::of::<scan_theatre::ScanTheatre>(),
+    DemoEntry::of::<speed_ladder::SpeedLadder>(),
+];
 
 /// The experiments, as the page shows them.
-pub const EXPERIMENTS: &[Experiment] = &[];
+pub const EXPERIMENTS: &[Experiment] = &[
+    experiments::SCAN_COSTS,
+    experiments::BLOCK_SCAN,
+    experiments::DIVIDED_PREFIXES,
+    experiments::FUSED_BYTES,
+    experiments::ONE_SCAN,
+];

@@ -1,0 +1,395 @@
+//! The scan as a kernel deals it out, round by round: threads with a few tokens each, warps, chunks; and what becomes of it when
+//! two values are put together in a wrong way.
+
+use std::ops::{ControlFlow, RangeInclusive};
+
+use egui::Ui;
+use mambascope_core::job::{JobError, Progress, Workshop};
+use mambascope_core::scan::{
+    Affine, Cost, Geometry, Moment, Stage, WARP, chunked_scan, sequential,
+};
+use mambascope_core::study::Study;
+use serde::{Deserialize, Serialize};
+
+use super::operands::{CHANNELS, Operands, fused_bytes, materialised_bytes};
+use super::stage;
+use crate::demo::{Around, Demo, Scene};
+use crate::theme;
+use crate::widgets::controls::{choice, controls, log_slider, slider};
+use crate::widgets::plots::footnote;
+
+const TOKENS: RangeInclusive<usize> = 1..=4096;
+const SLOTS: RangeInclusive<usize> = 1..=64;
+const THREADS: [(usize, &str); 6] = [
+    (4, "4"),
+    (8, "8"),
+    (16, "16"),
+    (32, "32"),
+    (64, "64"),
+    (128, "128"),
+];
+const ITEMS: [(usize, &str); 5] = [(1, "1"), (2, "2"), (4, "4"), (8, "8"), (16, "16")];
+/// Seconds a round is looked at while playing.
+const BEAT: f64 = 0.25;
+/// A state this far from the loop's, as a share of the largest, is another number.
+const SAME: f64 = 1e-9;
+
+/// How two maps are put together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Rule {
+    /// First the earlier, then the later.
+    Composed,
+    /// The other way round.
+    Swapped,
+    /// b is added up, and what came before does not decay.
+    Added,
+}
+
+impl Rule {
+    /// `earlier` and `later` as one, or what this rule takes for it.
+    fn combine(self, earlier: Affine<f64>, later: Affine<f64>) -> Affine<f64> {
+        match self {
+            Rule::Composed => Affine::compose(earlier, later),
+            Rule::Swapped => Affine::compose(later, earlier),
+            Rule::Added => Affine {
+                a: later.a * earlier.a,
+                b: later.b + earlier.b,
+            },
+        }
+    }
+}
+
+/// The controls.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ScanTheatre {
+    threads: usize,
+    items: usize,
+    tokens: usize,
+    slots: usize,
+    rule: Rule,
+    /// Rounds played.
+    step: usize,
+}
+
+impl Default for ScanTheatre {
+    fn default() -> Self {
+        Self {
+            threads: 64,
+            items: 4,
+            tokens: 600,
+            slots: 16,
+            rule: Rule::Composed,
+            // In the second chunk, in the midst of the warps' scan.
+            step: 23,
+        }
+    }
+}
+
+/// A map, and the tokens it stands for.
+#[derive(Clone, Copy)]
+pub struct Run {
+    /// The map.
+    pub map: Affine<f64>,
+    /// Its first token.
+    pub from: usize,
+    /// Its last.
+    pub to: usize,
+}
+
+/// What is to be seen after a number of rounds.
+pub struct Seen {
+    /// Which chunk, from 0.
+    pub chunk: usize,
+    /// What was just done.
+    pub stage: Stage,
+    /// What stands at each token of the chunk.
+    pub cells: Vec<Run>,
+    /// What each thread holds; empty before their totals are there.
+    pub threads: Vec<Option<Run>>,
+    /// The prefix of the chunks done.
+    pub running: Option<Run>,
+    /// Of all rounds so far.
+    pub cost: Cost,
+}
+
+/// The whole scan, and one look into it.
+pub struct Play {
+    /// The look; none only when there are no rounds.
+    pub seen: Option<Seen>,
+    /// h of every token, by the loop.
+    pub loop_l: Vec<f64>,
+    /// Largest |h| of the loop, the measure of a difference.
+    pub size: f64,
+    /// Largest difference of the finished scan from the loop.
+    pub worst: f64,
+    /// Tokens that are another number than the loop's at the end.
+    pub wrong: usize,
+    /// Of the whole scan.
+    pub cost: Cost,
+}
+
+impl Play {
+    /// Whether a value at a token is what the loop has there.
+    pub fn is_right(&self, token: usize, h: f64) -> bool {
+        let wanted = self.loop_l.get(token).copied().unwrap_or(f64::NAN);
+        (h - wanted).abs() <= SAME * self.size
+    }
+}
+
+impl Study for ScanTheatre {
+    type Answer = Play;
+
+    fn compute(
+        &self,
+        _: &mut Workshop,
+        _: &mut dyn FnMut(Progress) -> ControlFlow<()>,
+    ) -> Result<Play, JobError> {
+        let operands = Operands::<f64>::seeded(self.tokens, 1, 1, 11);
+        let input = operands.input();
+        let mut loop_l = Vec::with_capacity(self.tokens);
+        sequential(&input, |_, h_dn| loop_l.extend(h_dn.iter().copied()))
+            .map_err(|error| JobError::Study(error.to_string()))?;
+        let one = |(l, map)| Run {
+            map,
+            from: l,
+            to: l,
+        };
+        let steps: Vec<Run> = input.steps(0, 0).into_iter().enumerate().map(one).collect();
+        let combine = |earlier: Run, later: Run| Run {
+            map: self.rule.combine(earlier.map, later.map),
+            from: earlier.from.min(later.from),
+            to: earlier.to.max(later.to),
+        };
+        let (mut rounds, mut seen) = (0, None);
+        let look = |moment: Moment<'_, Run>| {
+            if rounds == self.step {
+                seen = Some(seen_of(moment));
+            }
+            rounds += 1;
+        };
+        let (prefixes, cost) = chunked_scan(&steps, self.geometry(), combine, look);
+        let size = loop_l.iter().fold(0.0f64, |most, h| most.max(h.abs()));
+        let difference = |(prefix, h): (&Run, &f64)| (prefix.map.apply(0.0) - h).abs();
+        let differences = || prefixes.iter().zip(&loop_l).map(difference);
+        let (worst, wrong) = (
+            differences().fold(0.0, f64::max),
+            differences().filter(|&far| !(far <= SAME * size)).count(),
+        );
+        Ok(Play {
+            seen,
+            size,
+            worst,
+            wrong,
+            cost,
+            loop_l,
+        })
+    }
+}
+
+fn seen_of(moment: Moment<'_, Run>) -> Seen {
+    Seen {
+        chunk: moment.chunk,
+        stage: moment.stage,
+        cells: moment.cells.to_vec(),
+        threads: moment.threads.to_vec(),
+        running: moment.running,
+        cost: moment.cost,
+    }
+}
+
+impl ScanTheatre {
+    /// How the tokens are dealt out.
+    pub fn geometry(&self) -> Geometry {
+        Geometry {
+            threads: self.threads,
+            items: self.items,
+        }
+    }
+
+    /// Looks there are, one after each round: known before the scan is run, so that the slider has its end.
+    fn rounds(&self) -> usize {
+        let chunk = self.geometry().chunk();
+        let of_chunk = |tokens: usize| {
+            let lanes = tokens.div_ceil(self.items).min(WARP);
+            // Loaded, serial, the warps' scan, across, written, carried.
+            1 + (self.items - 1) + lanes.next_power_of_two().ilog2() as usize + 1 + self.items + 1
+        };
+        let rest = self.tokens % chunk;
+        let last = if rest == 0 { 0 } else { of_chunk(rest) };
+        self.tokens / chunk * of_chunk(chunk) + last
+    }
+
+    /// The looks of a full chunk.
+    fn rounds_of_a_chunk(&self) -> usize {
+        let full = Self {
+            tokens: self.geometry().chunk(),
+            ..self.clone()
+        };
+        full.rounds()
+    }
+
+    /// Buttons and the slider that move through the rounds.
+    fn transport(&mut self, ui: &mut Ui) {
+        let last = self.rounds() - 1;
+        let id = ui.make_persistent_id("playing");
+        // When the next round is due; none while it stands.
+        let mut due: Option<f64> = ui.data(|data| data.get_temp(id)).flatten();
+        let now = ui.input(|input| input.time);
+        controls(ui, |ui| {
+            let name = if due.is_some() { "Pause" } else { "Play" };
+            if ui.button(name).clicked() {
+                due = if due.is_some() { None } else { Some(now) };
+                if self.step >= last {
+                    self.step = 0;
+                }
+            }
+            if ui.button("Step").clicked() {
+                self.step = (self.step + 1).min(last);
+            }
+            if ui.button("Next chunk").clicked() {
+                let chunk = self.rounds_of_a_chunk();
+                self.step = ((self.step / chunk + 1) * chunk).min(last);
+            }
+            if ui.button("To the start").clicked() {
+                self.step = 0;
+            }
+            let mut shown = self.step.min(last);
+            if slider(ui, "round", &mut shown, 0..=last).changed() {
+                self.step = shown;
+            }
+        });
+        if due.is_some_and(|due| now >= due) {
+            self.step = (self.step + 1).min(last);
+            due = (self.step < last).then_some(now + BEAT);
+        }
+        if due.is_some() {
+            ui.request_repaint_after_secs(BEAT as f32);
+        }
+        ui.data_mut(|data| data.insert_temp(id, due));
+    }
+
+    /// Counters under the picture.
+    fn counters(&self, ui: &mut Ui, play: &Play, seen: &Seen) {
+        const MIB: f64 = 1024.0 * 1024.0;
+        let weak = theme::palette(ui.visuals()).weak_text;
+        let (of_channels, of_slots) = fused_bytes(self.tokens, CHANNELS, self.slots);
+        let written = materialised_bytes(self.tokens, CHANNELS, self.slots);
+        footnote(
+            ui,
+            &format!(
+                "Combines {} of {}, depth {} of {}. The loop: {} and {}. (One channel, one slot.)",
+                seen.cost.combines,
+                play.cost.combines,
+                seen.cost.depth,
+                play.cost.depth,
+                self.tokens - 1,
+                self.tokens - 1,
+            ),
+            weak,
+        );
+        footnote(
+            ui,
+            &format!(
+                "A layer of {CHANNELS} channels, f32: one tensor with a value a token, channel and slot {:.2} MiB; fused, all that passes through memory is {:.2} + {:.2} MiB.",
+                written / MIB,
+                of_channels / MIB,
+                of_slots / MIB,
+            ),
+            weak,
+        );
+    }
+}
+
+impl Demo for ScanTheatre {
+    const ID: &'static str = "scan-theatre";
+    const TITLE: &'static str = "A kernel's scan, round by round";
+    type Study = Self;
+
+    fn study(&self, _: &Around) -> Option<Self> {
+        let mut study = self.clone();
+        study.step = self.step.min(self.rounds() - 1);
+        Some(study)
+    }
+
+    fn ui(&mut self, ui: &mut Ui, scene: &Scene<'_, Play>) {
+        controls(ui, |ui| {
+            choice(ui, "Threads", &mut self.threads, &THREADS);
+            choice(ui, "Tokens of a thread", &mut self.items, &ITEMS);
+        });
+        controls(ui, |ui| {
+            log_slider(ui, "L, tokens", &mut self.tokens, TOKENS);
+            slider(ui, "N, slots (for the bytes)", &mut self.slots, SLOTS);
+        });
+        let rules = [
+            (Rule::Composed, "earlier, then later"),
+            (Rule::Swapped, "swapped operands"),
+            (Rule::Added, "+ instead of the composition"),
+        ];
+        choice(ui, "Combine", &mut self.rule, &rules);
+        self.transport(ui);
+        let shown = scene
+            .answer
+            .and_then(|play| Some((play, play.seen.as_ref()?)));
+        stage::show(ui, self.geometry(), self.tokens, shown);
+        if let Some((play, seen)) = shown {
+            self.counters(ui, play, seen);
+        }
+    }
+
+    fn clamp(&mut self) {
+        let nearest = |value: usize, choices: &[(usize, &str)]| {
+            let near = choices.iter().min_by_key(|choice| choice.0.abs_diff(value));
+            near.map_or(1, |choice| choice.0)
+        };
+        self.threads = nearest(self.threads, &THREADS);
+        self.items = nearest(self.items, &ITEMS);
+        self.tokens = self.tokens.clamp(*TOKENS.start(), *TOKENS.end());
+        self.slots = self.slots.clamp(*SLOTS.start(), *SLOTS.end());
+        self.step = self.step.min(self.rounds() - 1);
+    }
+
+    fn ends() -> Vec<Self> {
+        let at = |threads, items, tokens, slots, rule, step| Self {
+            threads,
+            items,
+            tokens,
+            slots,
+            rule,
+            step,
+        };
+        vec![
+            at(4, 1, 1, 1, Rule::Swapped, 0),
+            at(4, 1, 4096, 64, Rule::Added, 5000),
+            at(128, 16, 4096, 64, Rule::Swapped, 77),
+        ]
+    }
+
+    fn live(&self, symbol: &str, _: Option<&Play>) -> Option<String> {
+        match symbol {
+            "L" => Some(self.tokens.to_string()),
+            "N" => Some(self.slots.to_string()),
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_slider_ends_where_the_scan_does() {
+        let demo = ScanTheatre::default();
+        for (threads, items, tokens) in [(4, 1, 1), (64, 4, 600), (128, 16, 4096), (8, 2, 77)] {
+            let demo = ScanTheatre {
+                threads,
+                items,
+                tokens,
+                ..demo.clone()
+            };
+            let mut rounds = 0;
+            chunked_scan(&vec![0; tokens], demo.geometry(), |_, _| 0, |_| rounds += 1);
+            assert_eq!(rounds, demo.rounds(), "{demo:?}");
+        }
+    }
+}

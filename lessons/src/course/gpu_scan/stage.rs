@@ -1,0 +1,322 @@
+//! What the scan theatre shows: the chunks in a row, the tokens of one of them on their threads, and what each thread holds. The
+//! colour says how far back a value reaches.
+
+use egui::{Color32, CornerRadius, Painter, Rect, Sense, Stroke, StrokeKind, Ui, pos2, vec2};
+use mambascope_core::scan::{Geometry, Stage, WARP};
+
+use super::scan_theatre::{Play, Run, Seen};
+use crate::theme::{self, Palette};
+use crate::widgets::number;
+use crate::widgets::plots::{footnote, line_key};
+
+/// Height of the tokens' grid.
+const GRID: f32 = 190.0;
+/// Height of a strip, and of the words over it.
+const STRIP: f32 = 18.0;
+const WORDS: f32 = 20.0;
+/// Between two warps.
+const WARP_GAP: f32 = 6.0;
+
+/// How far back a value reaches.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Reach {
+    Itself,
+    Thread,
+    Warp,
+    Start,
+}
+
+impl Reach {
+    fn of(run: &Run, geometry: Geometry, chunk: usize) -> Self {
+        let (items, from) = (geometry.items, run.from);
+        let first = chunk * geometry.chunk();
+        let thread = run.to.saturating_sub(first) / items;
+        let of_thread = first + thread * items;
+        match from {
+            0 => Self::Start,
+            from if from < of_thread => Self::Warp,
+            from if from < run.to => Self::Thread,
+            _ => Self::Itself,
+        }
+    }
+
+    fn colour(self, palette: &Palette) -> Color32 {
+        let [blue, _, green, pink, ..] = palette.series;
+        match self {
+            Self::Itself => palette.border,
+            Self::Thread => pink,
+            Self::Warp => blue,
+            Self::Start => green,
+        }
+    }
+}
+
+/// What was done, in words.
+fn words(stage: Stage) -> String {
+    match stage {
+        Stage::Loaded => "every token's step (a, b) is loaded".to_owned(),
+        Stage::Serial { item } => {
+            format!("each thread adds its token {item} to what it has: serial, no thread waits for another")
+        }
+        Stage::Warp { distance: 1 } => {
+            "warp scan: each thread takes in the total of the thread before it".to_owned()
+        }
+        Stage::Warp { distance } => {
+            format!("warp scan: each thread takes in what the thread {distance} back has")
+        }
+        Stage::Across => {
+            "warp after warp, behind the carried prefix: each thread knows all before its first token"
+                .to_owned()
+        }
+        Stage::Written { item } => {
+            format!("each thread writes the state of its token {item}")
+        }
+        Stage::Carried => "the prefix is carried to the next chunk".to_owned(),
+    }
+}
+
+/// Draws the theatre; its room is the same before there is an answer.
+pub fn show(ui: &mut Ui, geometry: Geometry, tokens: usize, shown: Option<(&Play, &Seen)>) {
+    let palette = theme::palette(ui.visuals());
+    head(ui, geometry, tokens, shown, palette);
+    let width = ui.available_width();
+    let height = 3.0 * WORDS + 2.0 * STRIP + GRID;
+    let (outer, response) = ui.allocate_exact_size(vec2(width, height), Sense::hover());
+    response.widget_info(|| {
+        egui::WidgetInfo::labeled(
+            egui::accesskit::Role::Image,
+            true,
+            "Tokens of the chunk on their threads",
+        )
+    });
+    let strip = outer.with_max_y(outer.top() + WORDS + STRIP);
+    let totals = outer.with_min_y(outer.bottom() - WORDS - STRIP);
+    let grid = Rect::from_min_max(
+        pos2(outer.left(), strip.bottom() + WORDS),
+        pos2(outer.right(), totals.top()),
+    );
+    let painter = ui.painter().clone();
+    chunks(&painter, strip, geometry, tokens, shown, palette);
+    let Some((play, seen)) = shown else { return };
+    let stage = Picture {
+        painter,
+        palette,
+        geometry,
+        play,
+        seen,
+    };
+    stage.title(
+        grid.left_top() - vec2(0.0, WORDS),
+        format!(
+            "Tokens of the chunk: {} threads as columns, {} tokens each from top to bottom",
+            geometry.threads, geometry.items
+        ),
+    );
+    stage.grid(grid);
+    let told = match seen.stage {
+        Stage::Loaded | Stage::Serial { .. } => "What each thread holds (nothing yet)",
+        Stage::Warp { .. } => "What each thread holds: its total and those before it in its warp",
+        _ => "What each thread holds: the prefix before its first token",
+    };
+    stage.title(totals.left_top(), told.to_owned());
+    stage.totals(totals.with_min_y(totals.top() + WORDS));
+    if let Some(pointer) = response.hover_pos()
+        && let Some(text) = stage.under(grid, pointer)
+    {
+        response.on_hover_text_at_pointer(text);
+    }
+}
+
+/// The line over the picture: the light, the round in words; and the key.
+fn head(
+    ui: &mut Ui,
+    geometry: Geometry,
+    tokens: usize,
+    shown: Option<(&Play, &Seen)>,
+    palette: &Palette,
+) {
+    let chunks = tokens.div_ceil(geometry.chunk());
+    ui.horizontal(|ui| {
+        let (dot, _) = ui.allocate_exact_size(vec2(14.0, 14.0), Sense::hover());
+        let (colour, text) = match shown {
+            None => (palette.control, String::new()),
+            Some((play, _)) if play.wrong == 0 => (
+                palette.series[2],
+                format!(
+                    "Equals the loop: largest difference {}",
+                    number(play.worst as f32)
+                ),
+            ),
+            Some((play, _)) => (
+                palette.error,
+                format!(
+                    "Not what the loop gives: {} of {tokens} tokens differ, by up to {}",
+                    play.wrong,
+                    number(play.worst as f32)
+                ),
+            ),
+        };
+        ui.painter().circle_filled(dot.center(), 6.0, colour);
+        ui.label(text);
+    });
+    let told = shown.map_or(String::new(), |(_, seen)| {
+        format!(
+            "Chunk {} of {chunks}: {}",
+            seen.chunk + 1,
+            words(seen.stage)
+        )
+    });
+    ui.strong(told);
+    ui.horizontal(|ui| {
+        footnote(ui, "Colour: the value reaches back over", palette.weak_text);
+        for (reach, text) in [
+            (Reach::Itself, "its own token"),
+            (Reach::Thread, "its thread"),
+            (Reach::Warp, "its warp"),
+            (Reach::Start, "all, to token 0"),
+        ] {
+            line_key(ui, reach.colour(palette), text.to_owned());
+        }
+        line_key(ui, palette.error, "all, but wrong".to_owned());
+    });
+}
+
+/// The chunks as boxes in a row: done, being done, to come; and what is carried.
+fn chunks(
+    painter: &Painter,
+    area: Rect,
+    geometry: Geometry,
+    tokens: usize,
+    shown: Option<(&Play, &Seen)>,
+    palette: &Palette,
+) {
+    /// More chunks than this are drawn as one bar.
+    const MOST: usize = 64;
+    let count = tokens.div_ceil(geometry.chunk());
+    let (now, carried) = shown.map_or((0, None), |(_, seen)| (seen.chunk, seen.running));
+    let text = match carried {
+        None => format!("{count} chunks, one after the other; nothing is carried yet"),
+        Some(run) => format!(
+            "{count} chunks, one after the other; carried: tokens 0 to {}, a = {}, b = {}",
+            run.to,
+            number(run.map.a as f32),
+            number(run.map.b as f32)
+        ),
+    };
+    let font = egui::FontId::proportional(12.5);
+    painter.text(
+        area.left_top(),
+        egui::Align2::LEFT_TOP,
+        text,
+        font,
+        palette.weak_text,
+    );
+    let row = area.with_min_y(area.top() + WORDS).shrink2(vec2(0.0, 2.0));
+    let shown_count = count.min(MOST);
+    let width = row.width() / shown_count as f32;
+    for i in 0..shown_count {
+        // Of many, a box stands for several.
+        let chunk = i * count / shown_count;
+        let left = row.left() + i as f32 * width;
+        let rect = Rect::from_x_y_ranges(left..=left + width - 2.0, row.y_range());
+        let is_now = i == (now * shown_count) / count;
+        let fill = if chunk < now && !is_now {
+            Reach::Start.colour(palette)
+        } else {
+            palette.control
+        };
+        painter.rect_filled(rect, CornerRadius::same(2), fill);
+        if is_now {
+            let stroke = Stroke::new(2.0, palette.accent);
+            painter.rect_stroke(rect, CornerRadius::same(2), stroke, StrokeKind::Inside);
+        }
+    }
+}
+
+/// The picture of a chunk.
+struct Picture<'a> {
+    painter: Painter,
+    palette: &'a Palette,
+    geometry: Geometry,
+    play: &'a Play,
+    seen: &'a Seen,
+}
+
+impl Picture<'_> {
+    fn title(&self, at: egui::Pos2, text: String) {
+        let font = egui::FontId::proportional(12.5);
+        let colour = self.palette.weak_text;
+        self.painter
+            .text(at, egui::Align2::LEFT_TOP, text, font, colour);
+    }
+
+    /// The columns of a thread.
+    fn column(&self, area: Rect, thread: usize) -> egui::Rangef {
+        let threads = self.geometry.threads;
+        let gaps = (threads.div_ceil(WARP) - 1) as f32 * WARP_GAP;
+        let width = (area.width() - gaps) / threads as f32;
+        let left = area.left() + thread as f32 * width + (thread / WARP) as f32 * WARP_GAP;
+        let gap = if width > 5.0 { 1.0 } else { 0.0 };
+        egui::Rangef::new(left, left + width - gap)
+    }
+
+    fn row(&self, area: Rect, item: usize) -> egui::Rangef {
+        let height = (area.height() - 4.0) / self.geometry.items as f32;
+        let top = area.top() + item as f32 * height;
+        egui::Rangef::new(top, top + height - 1.0)
+    }
+
+    fn colour(&self, run: &Run) -> Color32 {
+        let reach = Reach::of(run, self.geometry, self.seen.chunk);
+        if reach == Reach::Start && !self.play.is_right(run.to, run.map.apply(0.0)) {
+            return self.palette.error;
+        }
+        reach.colour(self.palette)
+    }
+
+    fn grid(&self, area: Rect) {
+        for (i, run) in self.seen.cells.iter().enumerate() {
+            let (thread, item) = (i / self.geometry.items, i % self.geometry.items);
+            let rect = Rect::from_x_y_ranges(self.column(area, thread), self.row(area, item));
+            self.painter
+                .rect_filled(rect, CornerRadius::ZERO, self.colour(run));
+        }
+    }
+
+    fn totals(&self, area: Rect) {
+        let rows = area.shrink2(vec2(0.0, 1.0)).y_range();
+        for thread in 0..self.geometry.threads {
+            let rect = Rect::from_x_y_ranges(self.column(area, thread), rows);
+            match self.seen.threads.get(thread).copied().flatten() {
+                Some(run) => {
+                    self.painter
+                        .rect_filled(rect, CornerRadius::ZERO, self.colour(&run));
+                }
+                None => {
+                    let stroke = Stroke::new(1.0, self.palette.border);
+                    self.painter
+                        .rect_stroke(rect, CornerRadius::ZERO, stroke, StrokeKind::Inside);
+                }
+            }
+        }
+    }
+
+    /// What the cell under the pointer is.
+    fn under(&self, area: Rect, pointer: egui::Pos2) -> Option<String> {
+        let items = self.geometry.items;
+        let thread = (0..self.geometry.threads)
+            .find(|&thread| self.column(area, thread).contains(pointer.x))?;
+        let item = (0..items).find(|&item| self.row(area, item).contains(pointer.y))?;
+        let run = self.seen.cells.get(thread * items + item)?;
+        let wanted = self.play.loop_l.get(run.to)?;
+        Some(format!(
+            "thread {thread}, its token {item}: token {} of the text\nstands for tokens {} to {}\na = {}, b = {}\nthe loop's state here: {}",
+            run.to,
+            run.from,
+            run.to,
+            number(run.map.a as f32),
+            number(run.map.b as f32),
+            number(*wanted as f32)
+        ))
+    }
+}
