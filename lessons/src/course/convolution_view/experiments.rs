@@ -129,13 +129,13 @@ fn no_kernel(_: &mut Bench<'_>) -> Result<Vec<Finding>, JobError> {
         ),
         finding(
             "slightly",
-            "Δ = exp(0.1 u)",
+            "Δ = exp(±0.1) by the kind of token",
             Expected::AtLeast(0.01),
             residual(0.1)?,
         ),
         finding(
             "selective",
-            "Δ = exp(u)",
+            "Δ = exp(±1) by the kind of token",
             Expected::AtLeast(0.3),
             residual(1.0)?,
         ),

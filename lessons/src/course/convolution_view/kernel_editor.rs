@@ -12,7 +12,7 @@ use ndarray::Array1;
 use serde::{Deserialize, Serialize};
 
 use super::recurrence::{
-    Slot, nearest_kernel, selective, shift_register, system, told, weights_of_past,
+    Slot, deltas, nearest_kernel, selective, shift_register, system, told, weights_of_past,
 };
 use crate::demo::{Around, Demo, Scene};
 use crate::theme;
@@ -75,7 +75,7 @@ pub struct KernelEditor {
     taps: Vec<f64>,
     /// Whether Δ depends on the token.
     selective: bool,
-    /// How much: Δ = exp(gain · u).
+    /// How much: Δ = exp(gain) at tokens of one kind, exp(−gain) at the others.
     gain: f64,
 }
 
@@ -113,6 +113,8 @@ enum Kernel {
     },
     /// None: the weights of the past by the token they are seen from.
     Many {
+        /// Tokens whose Δ is the large one, on the axis.
+        large: Vec<[f64; 2]>,
         seen: Vec<Vec<[f64; 2]>>,
         nearest_l: Vec<[f64; 2]>,
         nearest_y_l: Vec<[f64; 2]>,
@@ -175,17 +177,22 @@ impl KernelEditor {
     /// The selective recurrence, and the kernel that comes nearest.
     fn without_kernel(&self, u_l: &[f64]) -> Result<Outputs, JobError> {
         let slots = self.slots();
+        let delta_l = deltas(self.gain, 0, TOKENS);
         let nearest = nearest_kernel(&slots, self.gain, TOKENS)?;
         let input_l = Array1::from(u_l.to_vec());
         let nearest_y_l = convolve_direct(input_l.view(), nearest.kernel_l.view()).map_err(told)?;
         let seen = LOOKED_FROM.map(|token| {
-            let weights = weights_of_past(&slots, self.gain, u_l, token)?;
+            let weights = weights_of_past(&slots, &delta_l, token)?;
             Ok::<_, JobError>(numbered(weights.iter().take(TAPS)))
         });
         Ok(Outputs {
             u_l: numbered(u_l),
-            y_l: numbered(&selective(&slots, self.gain, u_l)?),
+            y_l: numbered(&selective(&slots, &delta_l, u_l)?),
             kernel: Kernel::Many {
+                large: (0..TOKENS)
+                    .filter(|&l| delta_l[l] > 1.0)
+                    .map(|l| [l as f64, 0.0])
+                    .collect(),
                 seen: seen.into_iter().collect::<Result<_, _>>()?,
                 nearest_l: numbered(nearest.kernel_l.iter().take(TAPS)),
                 nearest_y_l: numbered(&nearest_y_l),
@@ -207,22 +214,23 @@ impl KernelEditor {
         });
         let has_slots = self.from == From::Slots;
         ui.add_enabled_ui(has_slots, |ui| {
-            for (n, names) in [
-                ["A-bar of slot 1", "B-bar of slot 1", "C of slot 1"],
-                ["A-bar of slot 2", "B-bar of slot 2", "C of slot 2"],
-            ]
-            .into_iter()
-            .enumerate()
-            {
-                let [a, b, c] = names;
+            let [a, b, c] = [&mut self.a_bar, &mut self.b_bar, &mut self.c];
+            for (values, names, range) in [
+                (a, ["A-bar of slot 1", "A-bar of slot 2"], DECAY),
+                (b, ["B-bar of slot 1", "B-bar of slot 2"], WEIGHT),
+                (c, ["C of slot 1", "C of slot 2"], WEIGHT),
+            ] {
                 controls(ui, |ui| {
-                    slider(ui, a, &mut self.a_bar[n], DECAY);
-                    slider(ui, b, &mut self.b_bar[n], WEIGHT);
-                    slider(ui, c, &mut self.c[n], WEIGHT);
+                    for (value, name) in values.iter_mut().zip(names) {
+                        slider(ui, name, value, range.clone());
+                    }
                 });
             }
             controls(ui, |ui| {
-                ui.checkbox(&mut self.selective, "Δ depends on the token: Δ = exp(g·u)");
+                ui.checkbox(
+                    &mut self.selective,
+                    "Δ depends on the token: exp(g) or exp(−g), by its kind",
+                );
                 ui.add_enabled_ui(self.selective, |ui| {
                     slider(ui, "g, how much", &mut self.gain, GAIN);
                 });
@@ -396,6 +404,7 @@ fn output_plot(ui: &mut Ui, scene: &Scene<'_, Outputs>) {
         if is_none {
             line_key(ui, palette.accent, "by the best single kernel".to_owned());
             line_key(ui, orange, "y by the loop".to_owned());
+            line_key(ui, palette.text, "large Δ (dots)".to_owned());
         } else {
             let text = "y: loop (line), convolution (dots)".to_owned();
             line_key(ui, orange, text);
@@ -425,9 +434,18 @@ fn output_plot(ui: &mut Ui, scene: &Scene<'_, Outputs>) {
                     .color(orange)
                     .radius(3.0),
             ),
-            Kernel::Many { nearest_y_l, .. } => plot.line(
-                Line::new("y, best single kernel", nearest_y_l.clone()).color(palette.accent),
-            ),
+            Kernel::Many {
+                nearest_y_l, large, ..
+            } => {
+                plot.line(
+                    Line::new("y, best single kernel", nearest_y_l.clone()).color(palette.accent),
+                );
+                plot.points(
+                    Points::new("tokens with the large Δ", large.clone())
+                        .color(palette.text)
+                        .radius(2.5),
+                );
+            }
         }
     });
 }
@@ -448,7 +466,7 @@ fn readout(ui: &mut Ui, answer: Option<&Outputs>) {
             let percent = 100.0 * residual;
             format!(
                 "There is nothing to transform: decay and write weight are others at every token, so the weight of a past token depends on all tokens \
-                 since. The single kernel that fits best, by least squares over 24 noises, still misses {percent:.1} % of the output \
+                 since. The single kernel that fits best, by least squares over 24 random texts, still misses {percent:.1} % of the output \
                  (root mean square)."
             )
         }

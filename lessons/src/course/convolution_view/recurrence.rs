@@ -8,7 +8,7 @@ use ndarray::{Array1, Array2};
 
 use crate::course::hippo::least_squares::solve_ridge;
 
-/// Noises the best single kernel is fitted on.
+/// Noises, each with kinds of tokens of its own, that the best single kernel is fitted on.
 const FITS: usize = 24;
 
 /// An error of the engine as one of the job.
@@ -54,30 +54,39 @@ pub fn shift_register(taps: &[f64]) -> (Discrete, Array1<f64>) {
     (discrete, Array1::from(taps.to_vec()))
 }
 
-/// Δ of a token: one without selection, else larger for larger inputs.
-pub fn delta(gain: f64, u: f64) -> f64 {
-    (gain * u).exp()
+/// Δ of every token, `[l]`: e^gain at tokens of one kind and e^−gain at those of the other. The kinds of text `text` are random,
+/// half and half, and have nothing to do with the input, so that the recurrence stays linear in it.
+pub fn deltas(gain: f64, text: usize, tokens: usize) -> Vec<f64> {
+    let kinds = Noise::new(13, "kinds of tokens");
+    let sign = |l: usize| {
+        if kinds.bits(text * tokens + l) % 2 == 0 {
+            1.0
+        } else {
+            -1.0
+        }
+    };
+    (0..tokens).map(|l| (gain * sign(l)).exp()).collect()
 }
 
 /// The steps of a slot over the tokens, Ā and B̄ of each, by the rule that Mamba computes.
-fn steps(slot: Slot, gain: f64, u_l: &[f64]) -> Result<Vec<(f64, f64)>, JobError> {
+fn steps(slot: Slot, delta_l: &[f64]) -> Result<Vec<(f64, f64)>, JobError> {
     let rate = slot.a_bar.ln();
-    let step = |&u: &f64| {
-        let entry = Discretization::ExponentialEuler.entry(rate, slot.b_bar, delta(gain, u));
+    let step = |&delta: &f64| {
+        let entry = Discretization::ExponentialEuler.entry(rate, slot.b_bar, delta);
         entry.map(|entry| (entry.a, entry.b)).map_err(told)
     };
-    u_l.iter().map(step).collect()
+    delta_l.iter().map(step).collect()
 }
 
 /// y of the recurrence with Δ by the token, `[l]`.
 ///
 /// # Errors
 /// When a number is not finite.
-pub fn selective(slots: &[Slot], gain: f64, u_l: &[f64]) -> Result<Vec<f64>, JobError> {
+pub fn selective(slots: &[Slot], delta_l: &[f64], u_l: &[f64]) -> Result<Vec<f64>, JobError> {
     let mut y_l = vec![0.0; u_l.len()];
     for &slot in slots {
         let mut h = 0.0;
-        for ((a_bar, b_bar), (y, u)) in steps(slot, gain, u_l)?
+        for ((a_bar, b_bar), (y, u)) in steps(slot, delta_l)?
             .into_iter()
             .zip(y_l.iter_mut().zip(u_l))
         {
@@ -94,13 +103,12 @@ pub fn selective(slots: &[Slot], gain: f64, u_l: &[f64]) -> Result<Vec<f64>, Job
 /// When a number is not finite.
 pub fn weights_of_past(
     slots: &[Slot],
-    gain: f64,
-    u_l: &[f64],
+    delta_l: &[f64],
     token: usize,
 ) -> Result<Vec<f64>, JobError> {
-    let mut weights = vec![0.0; (token + 1).min(u_l.len())];
+    let mut weights = vec![0.0; (token + 1).min(delta_l.len())];
     for &slot in slots {
-        let steps = steps(slot, gain, &u_l[..weights.len()])?;
+        let steps = steps(slot, &delta_l[..weights.len()])?;
         let mut kept = 1.0;
         for (weight, (a_bar, b_bar)) in weights.iter_mut().zip(steps.into_iter().rev()) {
             *weight += slot.c * kept * b_bar;
@@ -131,7 +139,7 @@ pub fn nearest_kernel(slots: &[Slot], gain: f64, tokens: usize) -> Result<Neares
         let u_l: Vec<f64> = (0..tokens)
             .map(|l| f64::from(noise.normal(fit * tokens + l)))
             .collect();
-        let y_l = selective(slots, gain, &u_l)?;
+        let y_l = selective(slots, &deltas(gain, fit + 1, tokens), &u_l)?;
         // y[t] = Σ_i K[i] u[t − i]: row t of the equations holds the past of token t.
         let past = Array2::from_shape_fn(
             (tokens, tokens),
@@ -182,9 +190,10 @@ mod tests {
     #[test]
     fn the_weights_of_the_past_give_the_output() {
         let u_l: Vec<f64> = (0..20).map(|l| f64::from(l).sin()).collect();
-        let y_l = selective(&SLOTS, 0.8, &u_l).unwrap();
+        let delta_l = deltas(0.8, 0, 20);
+        let y_l = selective(&SLOTS, &delta_l, &u_l).unwrap();
         for (token, y) in y_l.iter().enumerate() {
-            let weights = weights_of_past(&SLOTS, 0.8, &u_l, token).unwrap();
+            let weights = weights_of_past(&SLOTS, &delta_l, token).unwrap();
             let sum: f64 = weights
                 .iter()
                 .enumerate()

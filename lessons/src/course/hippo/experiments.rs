@@ -29,8 +29,8 @@ pub const STILL_DECAYS: Experiment = Experiment {
     run: still_decays,
 };
 
-/// Relative error of LegS with that many slots on 2,000 samples of the three tones.
-fn legs_error(slots: usize) -> Result<f64, JobError> {
+/// Relative error of LegS with that many slots on 2,000 samples of the three tones, read `late` samples beside each.
+fn legs_error(slots: usize, late: f64) -> Result<f64, JobError> {
     const SAMPLES: usize = 2000;
     let signal: Vec<f64> = (0..SAMPLES)
         .map(|i| tones(i as f64 / SAMPLES as f64))
@@ -42,7 +42,7 @@ fn legs_error(slots: usize) -> Result<f64, JobError> {
     }
     let ages = (0..SAMPLES).rev();
     let found: Vec<f64> = ages
-        .map(|age| memory.recall(age as f64).unwrap_or(f64::NAN))
+        .map(|age| memory.recall((age as f64 + late).min(memory.elapsed())).unwrap_or(f64::NAN))
         .collect();
     Ok(relative_error(&found, &signal))
 }
@@ -62,7 +62,7 @@ fn legs_errors(_: &mut Bench<'_>) -> Result<Vec<Finding>, JobError> {
             name,
             format!("relative error of three tones up to 13 cycles, N = {slots}"),
             Expected::near(value, tolerance),
-            legs_error(slots)?,
+            legs_error(slots, 0.0)?,
         ));
     }
     let ratio = findings[3].measured / findings[4].measured;
@@ -72,6 +72,12 @@ fn legs_errors(_: &mut Bench<'_>) -> Result<Vec<Finding>, JobError> {
         // A polynomial of that degree has come to follow 13 cycles in between.
         Expected::near(411.0, 20.0),
         ratio,
+    ));
+    findings.push(Finding::new(
+        "n64-half-a-sample-beside",
+        "relative error at N = 64 when the ages asked for are half a sample off",
+        Expected::AtLeast(10.0 * findings[4].measured),
+        legs_error(64, 0.5)?,
     ));
     Ok(findings)
 }

@@ -9,10 +9,10 @@ use mambascope_core::study::Study;
 use serde::{Deserialize, Serialize};
 
 use super::memories::{Kind, relative_error};
-use super::signal::{SAMPLES, Start};
+use super::signal::{SAMPLES, Start, rounded};
 use crate::demo::{Around, Demo, Scene};
 use crate::theme::{self, Palette};
-use crate::widgets::controls::{clamped, controls, log_slider, picture};
+use crate::widgets::controls::{clamped, controls, log_slider, picture, slider};
 use crate::widgets::number;
 use crate::widgets::plots::{
     axis, footnote, line_key, marks, over_tokens, show_plot, value_axis, value_marks,
@@ -133,7 +133,7 @@ impl Demo for PaintASignal {
 
     fn ui(&mut self, ui: &mut Ui, scene: &Scene<'_, Readings>) {
         controls(ui, |ui| {
-            log_slider(ui, "N, slots", &mut self.slots, SLOTS);
+            slider(ui, "N, slots", &mut self.slots, SLOTS);
             log_slider(ui, "length in time units", &mut self.span, SPAN);
             for (start, name) in Start::ALL {
                 if ui.button(name).clicked() {
@@ -216,7 +216,7 @@ impl PaintASignal {
         };
         let key = |ui: &mut Ui| {
             for (reading, kind, colour) in shown().collect::<Vec<_>>().into_iter().rev() {
-                let text = format!("{} {}", kind.short(), number(rounded(reading.error)));
+                let text = format!("{} {}", kind.short(), number(two_digits(reading.error)));
                 line_key(ui, colour, text);
             }
             line_key(ui, palette.weak_text, "painted".to_owned());
@@ -279,14 +279,14 @@ impl PaintASignal {
             let part = (i as f64 - left.x) / (right.x - left.x).max(1e-9);
             let value = left.y + (right.y - left.y) * part.clamp(0.0, 1.0);
             if let Some(sample) = self.samples.get_mut(i) {
-                *sample = clamped(value, VALUE);
+                *sample = clamped(rounded(value), VALUE);
             }
         }
     }
 }
 
 /// Two digits, as a key has room for them.
-fn rounded(value: f64) -> f32 {
+fn two_digits(value: f64) -> f32 {
     let unit = 10f64.powf(value.abs().max(1e-12).log10().floor() - 1.0);
     ((value / unit).round() * unit) as f32
 }

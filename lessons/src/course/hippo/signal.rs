@@ -51,6 +51,11 @@ impl Start {
             }
             Self::Noise => f64::from(noise.normal(i)) * 0.4,
         };
-        (0..SAMPLES).map(sample).collect()
+        (0..SAMPLES).map(|i| rounded(sample(i))).collect()
     }
+}
+
+/// A painted value, to three decimals: finer than a pointer, and short in a preset.
+pub fn rounded(value: f64) -> f64 {
+    (value * 1000.0).round() / 1000.0
 }

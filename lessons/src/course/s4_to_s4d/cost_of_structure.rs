@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::kernels::{WAYS, largest_difference, relative_error, s4, s4d, seconds, told};
 use crate::demo::{Around, Demo, Scene};
 use crate::theme;
-use crate::widgets::controls::{choice, columns, controls, log_slider};
+use crate::widgets::controls::{choice, columns, controls, slider};
 use crate::widgets::number;
 use crate::widgets::plots::{
     axis, footnote, line_key, log_axis, log_marks, marks, over_tokens, show_plot,
@@ -65,7 +65,7 @@ pub struct CostOfStructure {
 impl Default for CostOfStructure {
     fn default() -> Self {
         Self {
-            pairs: 16,
+            pairs: 8,
             init: S4dInit::Legs,
             longest: Longest::L4096,
         }
@@ -186,10 +186,12 @@ impl Demo for CostOfStructure {
 
     fn ui(&mut self, ui: &mut Ui, scene: &Scene<'_, Costs>) {
         controls(ui, |ui| {
-            log_slider(ui, "pairs of slots, N/2", &mut self.pairs, PAIRS);
+            slider(ui, "pairs of slots, N/2", &mut self.pairs, PAIRS);
+            choice(ui, "Time up to L =", &mut self.longest, &Longest::ALL);
+        });
+        controls(ui, |ui| {
             let inits = S4dInit::ALL.map(|init| (init, init.title()));
             choice(ui, "Diagonal", &mut self.init, &inits);
-            choice(ui, "Time up to L =", &mut self.longest, &Longest::ALL);
         });
         let answer = scene.answer;
         columns(ui, 240.0, 2, |column, ui| match column {

@@ -37,18 +37,8 @@ fn digits_lost(_: &mut Bench<'_>) -> Result<Vec<Finding>, JobError> {
     };
     Ok(vec![
         // What rounding does differs from machine to machine, by a digit at most.
-        lost(
-            "n16",
-            16,
-            Expected::near(DIGITS[0], 1.0),
-            small.digits_lost(),
-        ),
-        lost(
-            "n32",
-            32,
-            Expected::near(DIGITS[1], 1.5),
-            middle.digits_lost(),
-        ),
+        lost("n16", 16, Expected::near(10.0, 1.0), small.digits_lost()),
+        lost("n32", 32, Expected::AtLeast(15.0), middle.digits_lost()),
         lost("n64", 64, Expected::AtLeast(15.0), large.digits_lost()),
         Finding::new(
             "condition-growth",
@@ -64,9 +54,6 @@ fn digits_lost(_: &mut Bench<'_>) -> Result<Vec<Finding>, JobError> {
         ),
     ])
 }
-
-/// Digits lost at 16 and at 32 slots.
-const DIGITS: [f64; 2] = [5.0, 12.0];
 
 fn low_rank_error(slots: usize) -> Result<f64, JobError> {
     let a_nn = hippo::legs(slots).map_err(told)?.a_nn;
@@ -95,7 +82,7 @@ fn same_kernel(_: &mut Bench<'_>) -> Result<Vec<Finding>, JobError> {
         Finding::new(
             "difference",
             "largest difference of the two kernels over the largest tap, N = 64, L = 1,024",
-            Expected::AtMost(1e-9),
+            Expected::AtMost(1e-13),
             largest_difference(&powers, &generating) / largest,
         ),
         Finding::new(
@@ -117,8 +104,8 @@ fn s4d_approaches_s4(bench: &mut Bench<'_>) -> Result<Vec<Finding>, JobError> {
         let wanted = s4(slots)?.kernel(KernelBy::Powers, LENGTH).map_err(told)?;
         let found = s4d(S4dInit::Legs, slots)?.kernel(LENGTH).map_err(told)?;
         let error = relative_error(&found, &wanted);
-        // The one before, and a fifth less at least: it falls about as 1/√N.
-        let bound = findings.last().map_or(0.6, |before| 0.8 * before.measured);
+        // A fifth less than the one before, at least.
+        let bound = findings.last().map_or(0.75, |before| 0.8 * before.measured);
         let what = format!("relative error of the diagonal kernel, N = {slots}");
         findings.push(Finding::new(name, what, Expected::AtMost(bound), error));
     }
