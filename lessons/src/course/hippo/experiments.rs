@@ -42,7 +42,11 @@ fn legs_error(slots: usize, late: f64) -> Result<f64, JobError> {
     }
     let ages = (0..SAMPLES).rev();
     let found: Vec<f64> = ages
-        .map(|age| memory.recall((age as f64 + late).min(memory.elapsed())).unwrap_or(f64::NAN))
+        .map(|age| {
+            memory
+                .recall((age as f64 + late).min(memory.elapsed()))
+                .unwrap_or(f64::NAN)
+        })
         .collect();
     Ok(relative_error(&found, &signal))
 }

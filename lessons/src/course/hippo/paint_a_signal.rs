@@ -324,3 +324,38 @@ fn errors(ui: &mut Ui, scene: &Scene<'_, Readings>) {
         }
     });
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stroke_sets_every_sample_under_it() {
+        let mut demo = PaintASignal {
+            samples: vec![0.0; SAMPLES],
+            ..PaintASignal::default()
+        };
+        demo.draw(PlotPoint::new(20.0, 1.0), PlotPoint::new(10.0, 0.0));
+        assert_eq!(demo.samples[9..12], [0.0, 0.0, 0.1]);
+        assert_eq!(demo.samples[19..22], [0.9, 1.0, 0.0]);
+        // A click is a stroke of no length; beyond the edge nothing is painted, above it the edge is.
+        demo.draw(PlotPoint::new(100.0, 9.0), PlotPoint::new(100.0, 9.0));
+        assert_eq!(demo.samples[100], 1.5);
+        let before = demo.clone();
+        demo.draw(PlotPoint::new(300.0, 1.0), PlotPoint::new(290.0, 1.0));
+        assert_eq!(demo, before);
+    }
+
+    #[test]
+    fn hostile_controls_come_into_range() {
+        let mut demo = PaintASignal {
+            samples: vec![f64::NAN; 100_000],
+            slots: usize::MAX,
+            span: f64::NAN,
+            shown: [true; 4],
+        };
+        demo.clamp();
+        assert_eq!(demo.samples, vec![0.0; SAMPLES]);
+        assert_eq!((demo.slots, demo.span), (128, 0.25));
+    }
+}

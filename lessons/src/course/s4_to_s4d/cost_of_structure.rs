@@ -3,7 +3,7 @@
 use std::ops::{ControlFlow, RangeInclusive};
 
 use egui::Ui;
-use egui_plot::{AxisHints, Line, MarkerShape, Plot, Points, VLine};
+use egui_plot::{AxisHints, GridMark, Line, MarkerShape, Plot, Points, VLine};
 use mambascope_core::job::{JobError, Progress, Workshop};
 use mambascope_core::s4::{KernelBy, S4dInit, diagonalize_legs_directly};
 use mambascope_core::study::Study;
@@ -15,13 +15,13 @@ use crate::theme;
 use crate::widgets::controls::{choice, columns, controls, slider};
 use crate::widgets::number;
 use crate::widgets::plots::{
-    axis, footnote, line_key, log_axis, log_marks, marks, over_tokens, show_plot,
+    axis, footnote, line_key, log_axis, log_marks, marks, over_tokens, show_plot, value_axis,
 };
 
 /// Half the slots: they come in pairs.
 const PAIRS: RangeInclusive<usize> = 2..=64;
 /// Slots at which digits are counted.
-const COUNTED: [usize; 10] = [2, 4, 8, 12, 16, 24, 32, 40, 48, 64];
+const COUNTED: [usize; 12] = [2, 4, 8, 12, 16, 20, 24, 32, 48, 64, 96, 128];
 /// Taps on the plot of the kernels.
 const TAPS: usize = 300;
 /// The shortest kernel that is timed.
@@ -234,6 +234,14 @@ impl Demo for CostOfStructure {
     }
 }
 
+/// Points with the asinh of their imaginary part: even near zero, logarithmic far from it, the same on both sides.
+fn compressed(points: &[[f64; 2]]) -> Vec<[f64; 2]> {
+    let places = points
+        .iter()
+        .map(|&[real, imaginary]| [real, imaginary.asinh()]);
+    places.collect()
+}
+
 /// A plot that does not move.
 fn still(plot: Plot<'_>) -> Plot<'_> {
     plot.allow_drag(false)
@@ -252,21 +260,31 @@ impl CostOfStructure {
             line_key(ui, orange, "normal part".to_owned());
             line_key(ui, blue, "LegS".to_owned());
         };
-        let plot = still(over_tokens(ui, "eigenvalues", "imaginary part"))
-            .custom_x_axes(vec![axis(AxisHints::new_x(), ui, "real part")])
+        let plot = still(over_tokens(ui, "eigenvalues", "imaginary part, compressed"))
+            .custom_x_axes(vec![
+                axis(AxisHints::new_x(), ui, "real part")
+                    .formatter(|mark, _| number(mark.value as f32)),
+            ])
             .x_grid_spacer(|input| marks(input.bounds, 6.0, 0.5))
+            .custom_y_axes(vec![
+                value_axis(ui, "imaginary part, compressed")
+                    .formatter(|mark, _| number(mark.value.sinh().round() as f32)),
+            ])
+            .y_grid_spacer(|input| both_sides(input.bounds))
+            .include_y(3.0)
+            .include_y(-3.0)
             .include_x(0.5);
         show_plot(ui, "Eigenvalues", key, plot, |plot| {
             let Some(answer) = answer else { return };
             let [legs, normal, diagonal] = &answer.eigenvalues;
             let drawn = [
                 ("LegS", legs, blue, MarkerShape::Circle, 2.5),
-                ("normal part", normal, orange, MarkerShape::Circle, 4.0),
-                (self.init.title(), diagonal, green, MarkerShape::Cross, 4.0),
+                ("normal part", normal, orange, MarkerShape::Circle, 5.0),
+                (self.init.title(), diagonal, green, MarkerShape::Plus, 4.0),
             ];
             for (name, points, colour, shape, radius) in drawn {
                 plot.points(
-                    Points::new(name, points.clone())
+                    Points::new(name, compressed(points))
                         .color(colour)
                         .shape(shape)
                         .radius(radius),
@@ -340,10 +358,9 @@ impl CostOfStructure {
         let last = answer.times.each_ref().map(|line| line.last());
         let ratios = match last {
             [Some(powers), Some(generating), Some(diagonal)] => format!(
-                "Here and now, at the longest L, the diagonal was {} times as quick as powers of the full matrix, and the generating \
-                 function {} times.",
-                number(10f64.powf(powers[1] - diagonal[1])),
-                number(10f64.powf(powers[1] - generating[1])),
+                "Time over that of the full matrix, here and now at the longest L: diagonal {}, generating function {}.",
+                number(two_digits(10f64.powf(diagonal[1] - powers[1]))),
+                number(two_digits(10f64.powf(generating[1] - powers[1]))),
             ),
             _ => String::new(),
         };
@@ -356,6 +373,28 @@ impl CostOfStructure {
         );
         footnote(ui, &text, weak);
     }
+}
+
+/// Rounded to two digits.
+fn two_digits(value: f64) -> f64 {
+    let unit = 10f64.powf(value.abs().max(1e-300).log10().floor() - 1.0);
+    (value / unit).round() * unit
+}
+
+/// Marks at zero and at powers of ten on both sides of an axis that shows asinh of its values.
+fn both_sides((from, to): (f64, f64)) -> Vec<GridMark> {
+    // One is too close to zero to be named where much is to be shown.
+    let first = if to > 5.0 { 1 } else { 0 };
+    let powers = (first..5).map(|exponent| 10f64.powi(exponent));
+    let values = powers.flat_map(|power| [-power, power]).chain([0.0]);
+    let places = values.map(f64::asinh);
+    places
+        .filter(|place| (from..=to).contains(place))
+        .map(|value| GridMark {
+            value,
+            step_size: 2.0,
+        })
+        .collect()
 }
 
 /// A length or a time from its logarithm: a power of ten.
