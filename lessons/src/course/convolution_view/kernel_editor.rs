@@ -251,10 +251,10 @@ impl Demo for KernelEditor {
     fn ui(&mut self, ui: &mut Ui, scene: &Scene<'_, Outputs>) {
         self.knobs(ui);
         let dragged = picture(ui, 190.0, |ui| self.kernel_plot(ui, scene));
-        if let Some((lag, value)) = dragged {
-            if let Some(tap) = self.taps.get_mut(lag) {
-                *tap = value;
-            }
+        if let Some((lag, value)) = dragged
+            && let Some(tap) = self.taps.get_mut(lag)
+        {
+            *tap = value;
         }
         ui.add_space(6.0);
         picture(ui, 190.0, |ui| output_plot(ui, scene));

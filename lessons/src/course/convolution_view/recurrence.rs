@@ -59,7 +59,7 @@ pub fn shift_register(taps: &[f64]) -> (Discrete, Array1<f64>) {
 pub fn deltas(gain: f64, text: usize, tokens: usize) -> Vec<f64> {
     let kinds = Noise::new(13, "kinds of tokens");
     let sign = |l: usize| {
-        if kinds.bits(text * tokens + l) % 2 == 0 {
+        if kinds.bits(text * tokens + l).is_multiple_of(2) {
             1.0
         } else {
             -1.0
