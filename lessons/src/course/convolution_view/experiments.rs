@@ -74,7 +74,7 @@ fn three_views(bench: &mut Bench<'_>) -> Result<Vec<Finding>, JobError> {
         ),
         Finding::new(
             "fourth-tap",
-            "K[3] of one slot with Ā = 0.5, B̄ = 1, C = 2",
+            "K[3] of one slot with A-bar = 0.5, B-bar = 1, C = 2",
             Expected::exactly(0.25),
             fourth_tap()?,
         ),

@@ -147,14 +147,14 @@ fn still_decays(_: &mut Bench<'_>) -> Result<Vec<Finding>, JobError> {
     Ok(vec![
         Finding::new(
             "large-step",
-            "share of ∂h/∂u left after 1,000 tokens, A = −1, Δ = 0.1",
+            "share of the gradient of h by u left after 1,000 tokens, A = −1, Δ = 0.1",
             // e^−100.
             Expected::AtMost(4e-44),
             left(0.1, 1000)?,
         ),
         Finding::new(
             "small-step",
-            "share of ∂h/∂u left after 1,000 tokens, A = −1, Δ = 0.001",
+            "share of the gradient of h by u left after 1,000 tokens, A = −1, Δ = 0.001",
             Expected::near((-1f64).exp(), 1e-9),
             left(0.001, 1000)?,
         ),
