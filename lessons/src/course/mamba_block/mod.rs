@@ -1,4 +1,6 @@
-//! Demos and experiments of the lesson `mamba-block`.
+//! Demos and experiments of the lesson `mamba-block`: a block stage by stage, and where its work is.
+
+pub(super) mod macs;
 
 use crate::demo::DemoEntry;
 use crate::experiment::Experiment;
