@@ -291,6 +291,15 @@ impl HiddenAttention {
             if slider(ui, "Mamba layer", &mut layer, 0..=scans.saturating_sub(1)).changed() {
                 self.layer = layer;
             }
+            ui.add_enabled_ui(self.gathering == Gathering::Channel, |ui| {
+                let most = channels.saturating_sub(1);
+                let mut channel = self.channel.min(most);
+                if slider(ui, "channel", &mut channel, 0..=most).changed() {
+                    self.channel = channel;
+                }
+            });
+        });
+        controls(ui, |ui| {
             choice(
                 ui,
                 "channels:",
@@ -311,13 +320,6 @@ impl HiddenAttention {
                     (Normaliser::Softmax, "softmax"),
                 ],
             );
-            ui.add_enabled_ui(self.gathering == Gathering::Channel, |ui| {
-                let most = channels.saturating_sub(1);
-                let mut channel = self.channel.min(most);
-                if slider(ui, "channel", &mut channel, 0..=most).changed() {
-                    self.channel = channel;
-                }
-            });
         });
     }
 

@@ -50,7 +50,7 @@ impl Default for SurvivingShare {
     fn default() -> Self {
         Self {
             text: "Miss Harriet came in. She had been walking in the garden, and was a little tired; \"Sit down,\" said Miss".into(),
-            token: 1,
+            token: 2,
             cursor: 20,
             layer: 2,
             share: Share::Stored,
