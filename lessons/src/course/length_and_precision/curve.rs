@@ -98,6 +98,8 @@ pub(super) fn smoothed(values: &[f32], width: usize) -> Vec<[f64; 2]> {
 
 /// The mean of the losses of tokens `from..to`.
 pub(super) fn mean_between(loss: &[f32], from: usize, to: usize) -> f64 {
-    let part = loss.get(from.min(loss.len())..to.min(loss.len())).unwrap_or(&[]);
+    let part = loss
+        .get(from.min(loss.len())..to.min(loss.len()))
+        .unwrap_or(&[]);
     part.iter().map(|&value| f64::from(value)).sum::<f64>() / part.len().max(1) as f64
 }

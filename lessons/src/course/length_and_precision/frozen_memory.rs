@@ -14,10 +14,10 @@ use super::rewind::{LOST, rewind_errors, usual_steps};
 use crate::demo::{Around, Demo, Scene};
 use crate::theme;
 use crate::widgets::controls::{clamped, columns, controls, log_slider, slider};
+use crate::widgets::number;
 use crate::widgets::plots::{
     axis, footnote, line_key, log_axis, log_marks, marks, over_tokens, show_plot,
 };
-use crate::widgets::number;
 
 /// 1 − decay.
 const LEAK: RangeInclusive<f64> = 0.0005..=0.2;
@@ -29,7 +29,7 @@ const POINTS: usize = 600;
 /// Steps back at most.
 const BACK: usize = 400;
 /// Draws whose median is told.
-const DRAWS: u64 = 31;
+const DRAWS: u64 = 101;
 /// What the logarithmic plot begins with.
 const FLOOR: f64 = 1e-9;
 
@@ -86,7 +86,10 @@ impl Study for FrozenMemory {
         let decay = (-self.rate).exp() as f32;
         let errors = rewind_errors(decay, BACK, 0);
         // Behind a state that is lost a thousand times over there is nothing to see.
-        let seen = errors.iter().enumerate().take_while(|(_, error)| **error < 1e6);
+        let seen = errors
+            .iter()
+            .enumerate()
+            .take_while(|(_, error)| **error < 1e6);
         Ok(Frozen {
             curves: curves.into(),
             rounded: bf16(slow),
@@ -208,7 +211,12 @@ fn rewinding(ui: &mut Ui, answer: &Frozen) {
     let plot = Plot::new("rewinding")
         .custom_x_axes(vec![x])
         .x_grid_spacer(|input| marks(input.bounds, 6.0, 1.0))
-        .custom_y_axes(vec![log_axis(ui, false, "error / size of the state", power)])
+        .custom_y_axes(vec![log_axis(
+            ui,
+            false,
+            "error / size of the state",
+            power,
+        )])
         .y_grid_spacer(|input| log_marks(input.bounds))
         .include_y(FLOOR.log10())
         .include_y(1.0)

@@ -20,7 +20,7 @@ pub(super) const PASSAGE: &str = include_str!("passage.txt");
 /// Tokens in a row of the embedded models' training, from the model card.
 pub(super) const TRAINED: usize = 512;
 
-const TOKENS: RangeInclusive<usize> = 64..=2048;
+const TOKENS: RangeInclusive<usize> = 64..=1800;
 const WINDOW: RangeInclusive<usize> = 1..=256;
 
 /// The controls.
@@ -112,7 +112,9 @@ impl Study for Asked {
                 values.map(at).collect()
             };
             let layers = curves.into_iter();
-            layers.map(|(layer, values)| (layer, places(values))).collect()
+            layers
+                .map(|(layer, values)| (layer, places(values)))
+                .collect()
         };
         Ok(Some(Curves {
             tokens: ids.len(),
@@ -143,6 +145,8 @@ impl Demo for LengthCurve {
         controls(ui, |ui| {
             slider(ui, "tokens read", &mut self.tokens, TOKENS);
             slider(ui, "mean over, tokens", &mut self.window, WINDOW);
+        });
+        controls(ui, |ui| {
             choice(
                 ui,
                 "forget all every:",
@@ -221,8 +225,16 @@ fn losses(ui: &mut Ui, answer: &Curves, every: usize) {
         .allow_double_click_reset(false);
     show_plot(ui, "Loss, mean of the tokens before", key, plot, |plot| {
         plot.vline(VLine::new("training length", TRAINED as f64).color(palette.warning));
-        plot.line(Line::new("emptied", answer.fresh.clone()).color(fresh).width(1.5));
-        plot.line(Line::new("whole memory", answer.whole.clone()).color(whole).width(2.0));
+        plot.line(
+            Line::new("emptied", answer.fresh.clone())
+                .color(fresh)
+                .width(1.5),
+        );
+        plot.line(
+            Line::new("whole memory", answer.whole.clone())
+                .color(whole)
+                .width(2.0),
+        );
     });
 }
 

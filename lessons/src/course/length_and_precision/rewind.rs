@@ -28,7 +28,11 @@ pub(super) fn rewind_errors(decay: f32, steps: usize, seed: u64) -> Vec<f64> {
         h = (h - written[t]) / decay;
         let error = f64::from(h) - f64::from(states[t]);
         // A state that overflowed is as lost as can be.
-        errors.push(if error.is_finite() { error.abs() / size } else { f64::MAX });
+        errors.push(if error.is_finite() {
+            error.abs() / size
+        } else {
+            f64::MAX
+        });
     }
     errors
 }
@@ -36,12 +40,17 @@ pub(super) fn rewind_errors(decay: f32, steps: usize, seed: u64) -> Vec<f64> {
 /// Steps back until the slot is lost, or `most`.
 pub(super) fn steps_until_lost(decay: f32, most: usize, seed: u64) -> usize {
     let errors = rewind_errors(decay, most, seed);
-    errors.iter().position(|&error| error > LOST).unwrap_or(most)
+    errors
+        .iter()
+        .position(|&error| error > LOST)
+        .unwrap_or(most)
 }
 
 /// The median over draws of what is written.
 pub(super) fn usual_steps(decay: f32, most: usize, draws: u64) -> usize {
-    let mut steps: Vec<usize> = (0..draws).map(|seed| steps_until_lost(decay, most, seed)).collect();
+    let mut steps: Vec<usize> = (0..draws)
+        .map(|seed| steps_until_lost(decay, most, seed))
+        .collect();
     steps.sort_unstable();
     steps.get(steps.len() / 2).copied().unwrap_or(0)
 }

@@ -161,12 +161,18 @@ impl Study for Asked {
                 let mut edited = Stages::new();
                 let edited_v = forward_from(model, layer, &x_le, Some(edit), Some(&mut edited))?;
                 let at = |stages: &Stages| {
-                    let value = stages.get(&stage).and_then(|value| value.get([token, index]));
+                    let value = stages
+                        .get(&stage)
+                        .and_then(|value| value.get([token, index]));
                     value.copied().unwrap_or(f32::NAN)
                 };
                 let change = (index, at(&plain), at(&edited));
                 stages = edited;
-                Some((ranked(model, &edited_v), divergence(&plain_v, &edited_v), change))
+                Some((
+                    ranked(model, &edited_v),
+                    divergence(&plain_v, &edited_v),
+                    change,
+                ))
             }
         };
         let slots = plain.get(&Stage::B).map_or(1, Array2::ncols);
@@ -195,7 +201,9 @@ impl Study for Asked {
 fn difference(one: &[f32], other: &[f32]) -> f32 {
     let pairs = one.iter().zip(other);
     let apart = pairs.fold(0.0f32, |most, (a, b)| most.max((a - b).abs()));
-    let largest = other.iter().fold(0.0f32, |most, value| most.max(value.abs()));
+    let largest = other
+        .iter()
+        .fold(0.0f32, |most, value| most.max(value.abs()));
     apart / largest.max(f32::MIN_POSITIVE)
 }
 
@@ -285,7 +293,11 @@ impl Demo for BlockDebugger {
                 stage,
                 doing: if is_low { Doing::Scale } else { Doing::Replace },
                 index: if is_low { 0 } else { MOST_INDEX },
-                amount: if is_low { *AMOUNT.end() } else { *AMOUNT.start() },
+                amount: if is_low {
+                    *AMOUNT.end()
+                } else {
+                    *AMOUNT.start()
+                },
                 ..Self::default()
             }
         };
@@ -312,7 +324,11 @@ impl Demo for BlockDebugger {
         };
         let rows = &answer?.as_ref()?.rows;
         let row = rows.iter().find(|row| row.stage == stage)?;
-        Some(format!("{} to {}", number(row.range.0), number(row.range.1)))
+        Some(format!(
+            "{} to {}",
+            number(row.range.0),
+            number(row.range.1)
+        ))
     }
 }
 
@@ -379,7 +395,14 @@ impl BlockDebugger {
         formula(ui, row.stage.tex());
         if let Some((place, line)) = row.stage.source() {
             footnote(ui, &place, weak);
-            ui.add(egui::Label::new(RichText::new(line).monospace().small()).wrap());
+            ui.add(
+                egui::Label::new(
+                    RichText::new(line)
+                        .family(egui::FontFamily::Monospace)
+                        .small(),
+                )
+                .wrap(),
+            );
         }
         let is_state = row.stage == Stage::H;
         let title = if is_state {
@@ -413,7 +436,9 @@ impl BlockDebugger {
         if row.stage == Stage::Delta {
             map.fit(ScaleKind::Log).show(ui);
         } else {
-            map.fit(ScaleKind::Symmetric).colormap(Colormap::Diverging).show(ui);
+            map.fit(ScaleKind::Symmetric)
+                .colormap(Colormap::Diverging)
+                .show(ui);
         }
     }
 
@@ -462,15 +487,17 @@ impl BlockDebugger {
             ),
         };
         ui.label(said);
-        columns(ui, 24.0 * LISTED as f32, 2, |i, ui| match (i, &answer.after) {
-            (0, _) => bars(ui, "before", &answer.before),
-            (_, Some((after, ..))) => bars(ui, "after the edit", after),
-            _ => {
-                ui.label(
-                    RichText::new("Scale or replace a value to see here what it changes.")
-                        .small()
-                        .color(weak),
-                );
+        columns(ui, 24.0 * LISTED as f32, 2, |i, ui| {
+            match (i, &answer.after) {
+                (0, _) => bars(ui, "before", &answer.before),
+                (_, Some((after, ..))) => bars(ui, "after the edit", after),
+                _ => {
+                    ui.label(
+                        RichText::new("Scale or replace a value to see here what it changes.")
+                            .small()
+                            .color(weak),
+                    );
+                }
             }
         });
         footnote(
@@ -528,7 +555,9 @@ mod tests {
     #[test]
     fn an_edit_that_changes_nothing_changes_nothing_and_others_do() {
         for stage in Stage::ALL {
-            let (_, kl, _) = record(Some((stage, 1, Change::Scale(1.0))), 1).after.unwrap();
+            let (_, kl, _) = record(Some((stage, 1, Change::Scale(1.0))), 1)
+                .after
+                .unwrap();
             assert!(kl < 1e-9, "{stage:?}: {kl}");
             let (_, kl, (_, _, new)) = record(Some((stage, 1, Change::Replace(9.0))), 1)
                 .after

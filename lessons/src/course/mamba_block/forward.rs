@@ -96,7 +96,9 @@ fn conv(x_ld: &Array2<f32>, mixer: &MambaMixer, taps: usize) -> Array2<f32> {
     let bias = mixer.conv_bias.as_ref().map(Tensor::as_f32);
     Array2::from_shape_fn(x_ld.dim(), |(l, d)| {
         let seen = (0..taps).filter(|tap| l + tap + 1 >= taps);
-        let sum: f32 = seen.map(|tap| weight[d * taps + tap] * x_ld[[l + tap + 1 - taps, d]]).sum();
+        let sum: f32 = seen
+            .map(|tap| weight[d * taps + tap] * x_ld[[l + tap + 1 - taps, d]])
+            .sum();
         sum + bias.map_or(0.0, |bias| bias[d])
     })
 }
@@ -149,7 +151,9 @@ fn scan(operands: &Operands<'_>, pass: &mut Pass<'_>) -> Result<Array2<f32>, Job
     let mut h_lm = Array2::zeros((tokens, channels * slots));
     let mut y_ld = Array2::zeros((tokens, channels));
     let zero = Array2::zeros((channels, slots));
-    let here = pass.edit.filter(|edit| edit.stage == Stage::H && edit.token < tokens);
+    let here = pass
+        .edit
+        .filter(|edit| edit.stage == Stage::H && edit.token < tokens);
     let Some(edit) = here else {
         operands.run((0, tokens), &zero, (&mut h_lm, &mut y_ld))?;
         pass.pass(Stage::H, h_lm);
@@ -249,16 +253,23 @@ pub(super) fn forward_from(
         let parts = (&weights.norm, &**mixer);
         x_le = block(&x_le, parts, dims, config.norm_eps, &mut pass)?;
     }
-    let last = x_le.slice(s![x_le.nrows().saturating_sub(1).., ..]).to_owned();
+    let last = x_le
+        .slice(s![x_le.nrows().saturating_sub(1).., ..])
+        .to_owned();
     let hidden = rms_norm(&last, Some(&model.final_norm), config.norm_eps);
-    Ok(linear(&hidden, model.head(), None)?.into_raw_vec_and_offset().0)
+    Ok(linear(&hidden, model.head(), None)?
+        .into_raw_vec_and_offset()
+        .0)
 }
 
 /// KL(before ‖ after) of two sets of scores, in nats.
 pub(super) fn divergence(before_v: &[f32], after_v: &[f32]) -> f64 {
     let log_sum = |scores: &[f32]| {
         let most = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-        let sum: f64 = scores.iter().map(|score| f64::from(score - most).exp()).sum();
+        let sum: f64 = scores
+            .iter()
+            .map(|score| f64::from(score - most).exp())
+            .sum();
         f64::from(most) + sum.ln()
     };
     let (before, after) = (log_sum(before_v), log_sum(after_v));

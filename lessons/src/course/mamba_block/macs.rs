@@ -46,7 +46,12 @@ impl Macs {
 }
 
 /// Sizes of a block as the original code sets them for a width.
-pub(in crate::course) fn usual_dims(e: usize, expand: usize, slots: usize, taps: usize) -> MambaDims {
+pub(in crate::course) fn usual_dims(
+    e: usize,
+    expand: usize,
+    slots: usize,
+    taps: usize,
+) -> MambaDims {
     MambaDims {
         d_inner: expand * e,
         d_state: slots,

@@ -98,9 +98,7 @@ impl Stage {
             Stage::B => r"B = W_B\,u",
             Stage::C => r"C = W_C\,u",
             Stage::Delta => r"\Delta = \text{softplus}(W_\Delta\,dt + b_\Delta)",
-            Stage::H => {
-                r"h_t[d,n] = e^{\Delta_d A_{dn}}\,h_{t-1}[d,n] + \Delta_d\,B_n\,u_d"
-            }
+            Stage::H => r"h_t[d,n] = e^{\Delta_d A_{dn}}\,h_{t-1}[d,n] + \Delta_d\,B_n\,u_d",
             Stage::Read => r"y_d = \sum_n C_n\,h[d,n]",
             Stage::Skip => r"y_d = \sum_n C_n\,h[d,n] + D_d\,u_d",
             Stage::Gate => r"g = y \odot \text{SiLU}(z)",
@@ -142,7 +140,11 @@ impl Stage {
     /// File, text of it, and what its line contains.
     fn place(self) -> (&'static str, &'static str, &'static str) {
         match self {
-            Stage::Norm => (AROUND_NAME, AROUND, "let norm_le = rms_norm(&x_le, Some(&layer.norm)"),
+            Stage::Norm => (
+                AROUND_NAME,
+                AROUND,
+                "let norm_le = rms_norm(&x_le, Some(&layer.norm)",
+            ),
             Stage::X => (SOURCE_NAME, SOURCE, "let xz = linear("),
             Stage::Z => (SOURCE_NAME, SOURCE, "let (x_ld, z_ld) = "),
             Stage::Conv => (LAYERS_NAME, LAYERS, "sum += weight[d * taps + j]"),

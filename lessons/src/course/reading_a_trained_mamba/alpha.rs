@@ -36,11 +36,7 @@ pub(super) fn alpha_of_channel(scan: &Scan, d: usize) -> Array2<f32> {
 }
 
 /// One entry of α by running sums of Δ: their difference is the logarithm of the decay.
-pub(super) fn alpha_by_sums(
-    scan: &Scan,
-    clock_ld: &Array2<f64>,
-    [i, j, d]: [usize; 3],
-) -> f64 {
+pub(super) fn alpha_by_sums(scan: &Scan, clock_ld: &Array2<f64>, [i, j, d]: [usize; 3]) -> f64 {
     let passed = clock_ld[[i, d]] - clock_ld[[j, d]];
     let slots = 0..scan.a_dn.ncols();
     slots
@@ -84,7 +80,9 @@ pub(super) fn gather(scan: &Scan, channel: usize) -> Gathered {
     for d in 0..channels {
         let alpha_ij = alpha_of_channel(scan, d);
         below += alpha_ij.iter().filter(|&&alpha| alpha < 0.0).count();
-        gathered.mean_abs.zip_mut_with(&alpha_ij, |sum, alpha| *sum += alpha.abs());
+        gathered
+            .mean_abs
+            .zip_mut_with(&alpha_ij, |sum, alpha| *sum += alpha.abs());
         gathered.mean += &alpha_ij;
         let rebuilt_l = alpha_ij.dot(&scan.u_ld.column(d));
         for l in 0..tokens {

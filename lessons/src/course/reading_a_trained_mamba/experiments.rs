@@ -99,7 +99,9 @@ fn sums_apart(scan: &Scan) -> f64 {
     let mut apart: f64 = 0.0;
     for d in (0..channels).step_by(37) {
         let alpha_ij = alpha_of_channel(scan, d);
-        let largest = alpha_ij.iter().fold(0.0f32, |most, alpha| most.max(alpha.abs()));
+        let largest = alpha_ij
+            .iter()
+            .fold(0.0f32, |most, alpha| most.max(alpha.abs()));
         for i in 0..tokens {
             for j in 0..=i {
                 let by_sums = alpha_by_sums(scan, &clock_ld, [i, j, d]);
@@ -154,7 +156,9 @@ fn ablation(bench: &mut Bench<'_>) -> Result<Vec<Finding>, JobError> {
         }
     }
     let rows = ROWS as f64;
-    Ok(findings_of_ablation([before, top, random, loudest].map(|sum| sum / rows)))
+    Ok(findings_of_ablation(
+        [before, top, random, loudest].map(|sum| sum / rows),
+    ))
 }
 
 fn findings_of_ablation([before, top, random, loudest]: [f64; 4]) -> Vec<Finding> {
@@ -245,5 +249,8 @@ fn score_without(
     session.set_state(&edited)?;
     session.step(key, &mut ())?;
     let logits_v = session.logits()?;
-    Ok(logits_v.get(value as usize).copied().map_or(f64::NAN, f64::from))
+    Ok(logits_v
+        .get(value as usize)
+        .copied()
+        .map_or(f64::NAN, f64::from))
 }

@@ -170,7 +170,10 @@ fn normalised(alpha_ij: &Array2<f32>, by: Normaliser) -> Shown {
             }
         };
         let sum: f32 = row.iter().map(|value| value.abs()).sum();
-        peak = row.iter().fold(0.0, |most: f32, value| most.max(value.abs())) / sum.max(1e-30);
+        peak = row
+            .iter()
+            .fold(0.0, |most: f32, value| most.max(value.abs()))
+            / sum.max(1e-30);
         values[i * tokens..][..=i].copy_from_slice(&row);
     }
     Shown { values, peak }
@@ -188,7 +191,11 @@ fn attention(
     let sibling = ModelRef(std::sync::Arc::new(embedded.load()?));
     let vocabulary = |model: &ModelRef| {
         let tokenizer = model.tokenizer.as_ref()?;
-        Some(ids.iter().map(|&id| tokenizer.bytes_of(id).map(<[u8]>::to_vec)).collect::<Vec<_>>())
+        Some(
+            ids.iter()
+                .map(|&id| tokenizer.bytes_of(id).map(<[u8]>::to_vec))
+                .collect::<Vec<_>>(),
+        )
     };
     if vocabulary(model).is_none() || vocabulary(model) != vocabulary(&sibling) {
         return Ok(None);
@@ -339,7 +346,13 @@ impl HiddenAttention {
         let stamp = answer.version ^ (gathering * 3 + normaliser) as u64;
         let signed = self.gathering != Gathering::MeanAbs && self.normaliser != Normaliser::Softmax;
         columns(ui, 340.0, 2, |i, ui| match (i, &answer.attention) {
-            (0, _) => square(ui, ("alpha", &title), answer, &shown.values, (stamp, signed)),
+            (0, _) => square(
+                ui,
+                ("alpha", &title),
+                answer,
+                &shown.values,
+                (stamp, signed),
+            ),
             (_, Some(attention)) => {
                 let title = "Softmax attention, novel-transformer-4m";
                 let of = ("attention", title);
@@ -406,7 +419,12 @@ fn square(
         if value.is_nan() {
             return format!("token {}\ncannot see what comes after it", text(row));
         }
-        format!("output at {}\ninput of {}\n{}", text(row), text(col), number(value))
+        format!(
+            "output at {}\ninput of {}\n{}",
+            text(row),
+            text(col),
+            number(value)
+        )
     };
     let map = Heatmap::new(id, title, Grid::row_major(values, tokens, tokens))
         .data_version(version)
@@ -418,7 +436,9 @@ fn square(
         .height(340.0)
         .scroll_zooms(false);
     if signed {
-        map.fit(ScaleKind::Symmetric).colormap(Colormap::Diverging).show(ui);
+        map.fit(ScaleKind::Symmetric)
+            .colormap(Colormap::Diverging)
+            .show(ui);
     } else {
         map.fit(ScaleKind::Linear).show(ui);
     }

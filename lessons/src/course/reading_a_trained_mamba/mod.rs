@@ -4,8 +4,8 @@ mod alpha;
 mod experiments;
 mod hidden_attention;
 pub(super) mod records;
-mod surviving_share;
 mod survival;
+mod surviving_share;
 
 use crate::demo::DemoEntry;
 use crate::experiment::Experiment;

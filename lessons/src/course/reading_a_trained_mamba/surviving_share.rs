@@ -105,7 +105,9 @@ impl Study for Asked {
         }
         let over_layers = |curve: fn(&Survival) -> &[f32]| -> Vec<f32> {
             let values = |t: usize| {
-                let of_layers = memories.iter().filter_map(move |memory| curve(memory).get(t));
+                let of_layers = memories
+                    .iter()
+                    .filter_map(move |memory| curve(memory).get(t));
                 median(of_layers.copied())
             };
             (0..ids.len() - token).filter_map(values).collect()
@@ -167,7 +169,12 @@ impl Demo for SurvivingShare {
         vec![
             at("a".into(), 0, 0, Share::Stored),
             at("a".into(), MOST_TOKENS - 1, MOST_LAYER, Share::Read),
-            at("the ".repeat(MOST_TEXT / 4), MOST_TOKENS - 1, 0, Share::Read),
+            at(
+                "the ".repeat(MOST_TEXT / 4),
+                MOST_TOKENS - 1,
+                0,
+                Share::Read,
+            ),
             at("the ".repeat(MOST_TEXT / 4), 0, MOST_LAYER, Share::Stored),
         ]
     }
@@ -206,7 +213,10 @@ impl SurvivingShare {
                 ui,
                 "layers show:",
                 &mut self.share,
-                &[(Share::Stored, "what is stored"), (Share::Read, "what is read")],
+                &[
+                    (Share::Stored, "what is stored"),
+                    (Share::Read, "what is read"),
+                ],
             );
             if slider(ui, "Mamba layer", &mut layer, 0..=most_layer).changed() {
                 self.layer = layer;
@@ -283,7 +293,10 @@ impl SurvivingShare {
 
 /// The number of a Mamba layer among all blocks.
 fn layer_name(answer: &Memory, layer: usize) -> usize {
-    answer.layers.get(layer).map_or(layer, |memory| memory.layer)
+    answer
+        .layers
+        .get(layer)
+        .map_or(layer, |memory| memory.layer)
 }
 
 /// What the token at the cursor did, and who holds on.
@@ -295,7 +308,10 @@ fn holders(ui: &mut Ui, answer: &Memory, memory: &Survival, cursor: usize) {
         visible_token(text).into_owned()
     };
     let at = |curve: &[f32]| curve.get(since).copied().unwrap_or(f32::NAN);
-    let kept = match since.checked_sub(1).and_then(|before| memory.stored.get(before)) {
+    let kept = match since
+        .checked_sub(1)
+        .and_then(|before| memory.stored.get(before))
+    {
         Some(before) => format!(
             "Token {cursor} \"{}\" left {:.0} % of what was there before it.",
             text(cursor),
