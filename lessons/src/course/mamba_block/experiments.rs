@@ -16,7 +16,7 @@ use crate::experiment::{Bench, Expected, Experiment, Finding};
 
 /// Shares of the multiplications.
 pub const MACS: Experiment = Experiment {
-    name: "mac-shares",
+    name: "block-macs",
     title: "The scan is a few percent of a block's multiplications",
     run: mac_shares,
 };
