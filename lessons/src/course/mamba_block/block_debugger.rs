@@ -6,7 +6,7 @@ use egui::{RichText, TextEdit, Ui};
 use mambascope_core::generate::most_likely;
 use mambascope_core::job::{JobError, ModelRef, Progress, Workshop};
 use mambascope_core::study::Study;
-use mambascope_core::trace::{Probe, Site};
+use mambascope_core::trace::{Probe, Site, Trace};
 use ndarray::Array2;
 use serde::{Deserialize, Serialize};
 
@@ -137,53 +137,35 @@ impl Study for Asked {
         let x_le = matrix(&trace, input)?;
         let mut plain = Stages::new();
         let plain_v = forward_from(model, layer, &x_le, None, Some(&mut plain))?;
-        let mut apart = difference(&plain_v, &logits_v);
-        for (stage, value) in &plain {
-            if let Some(probe) = stage.probe() {
-                let own = matrix(&trace, Site::layer(layer, probe))?;
-                let (own, value): (Vec<f32>, Vec<f32>) =
-                    (own.into_iter().collect(), value.iter().copied().collect());
-                apart = apart.max(difference(&value, &own));
-            }
-        }
-        let mut stages = plain.clone();
-        let after = match self.edit {
+        let apart = difference(&plain_v, &logits_v).max(stages_apart(&plain, &trace, layer)?);
+        let edited = match self.edit {
             None => None,
             Some((stage, index, change)) => {
                 let width = plain.get(&stage).map_or(1, Array2::ncols);
-                let index = index.min(width.saturating_sub(1));
                 let edit = Edit {
                     stage,
                     token,
-                    index,
+                    index: index.min(width.saturating_sub(1)),
                     change,
                 };
-                let mut edited = Stages::new();
-                let edited_v = forward_from(model, layer, &x_le, Some(edit), Some(&mut edited))?;
-                let at = |stages: &Stages| {
-                    let value = stages
-                        .get(&stage)
-                        .and_then(|value| value.get([token, index]));
-                    value.copied().unwrap_or(f32::NAN)
-                };
-                let change = (index, at(&plain), at(&edited));
-                stages = edited;
-                Some((
-                    ranked(model, &edited_v),
-                    divergence(&plain_v, &edited_v),
-                    change,
-                ))
+                let mut stages = Stages::new();
+                let edited_v = forward_from(model, layer, &x_le, Some(edit), Some(&mut stages))?;
+                let (old, new) = (value_at(&plain, edit), value_at(&stages, edit));
+                let divergence = divergence(&plain_v, &edited_v);
+                let after = (ranked(model, &edited_v), divergence, (edit.index, old, new));
+                Some((stages, after))
             }
+        };
+        let (stages, after) = match edited {
+            Some((stages, after)) => (stages, Some(after)),
+            None => (plain.clone(), None),
         };
         let slots = plain.get(&Stage::B).map_or(1, Array2::ncols);
         let rows: Vec<Row> = Stage::ALL
             .into_iter()
             .filter_map(|stage| Some(row(stage, stages.get(&stage)?, token, slots)))
             .collect();
-        let bits = rows.iter().flat_map(|row| row.values.iter());
-        let version = bits.fold(token as u64, |hash, value| {
-            (hash ^ u64::from(value.to_bits())).wrapping_mul(0x0100_0000_01b3)
-        });
+        let version = version(&rows, token);
         Ok(Some(Record {
             texts: texts_of(model, &ids),
             token,
@@ -195,6 +177,35 @@ impl Study for Asked {
             version,
         }))
     }
+}
+
+/// The largest difference of the stages from what the engine recorded.
+fn stages_apart(stages: &Stages, trace: &Trace, layer: usize) -> Result<f32, JobError> {
+    let mut apart = 0.0f32;
+    for (stage, value) in stages {
+        if let Some(probe) = stage.probe() {
+            let own = matrix(trace, Site::layer(layer, probe))?;
+            let (own, value): (Vec<f32>, Vec<f32>) =
+                (own.into_iter().collect(), value.iter().copied().collect());
+            apart = apart.max(difference(&value, &own));
+        }
+    }
+    Ok(apart)
+}
+
+/// The value that is edited.
+fn value_at(stages: &Stages, edit: Edit) -> f32 {
+    let value = stages.get(&edit.stage);
+    let value = value.and_then(|value| value.get([edit.token, edit.index]));
+    value.copied().unwrap_or(f32::NAN)
+}
+
+/// A number that differs where values do.
+fn version(rows: &[Row], token: usize) -> u64 {
+    let values = rows.iter().flat_map(|row| row.values.iter());
+    values.fold(token as u64, |hash, value| {
+        (hash ^ u64::from(value.to_bits())).wrapping_mul(0x0100_0000_01b3)
+    })
 }
 
 /// The largest difference over the largest value.
