@@ -1,0 +1,103 @@
+//! Hidden attention: how much of an earlier token's input is in a later token's output, channel by channel.
+//!
+//! ```text
+//! α[i,j,d] = Σ_n C[i,n] · exp(A[d,n] · Σ_{k=j+1..i} Δ[k,d]) · Δ[j,d] · B[j,n]        for j ≤ i
+//! y[i,d]   = Σ_{j≤i} α[i,j,d] · u[j,d] + D[d] · u[i,d]
+//! ```
+
+use ndarray::Array2;
+
+use super::records::Scan;
+
+/// α of one channel, `[i, j]`, zero above the diagonal. Every decay is made by multiplying one token's after another's.
+pub(super) fn alpha_of_channel(scan: &Scan, d: usize) -> Array2<f32> {
+    let (tokens, _, slots) = scan.dims();
+    let decay_ln = Array2::from_shape_fn((tokens, slots), |(l, n)| {
+        (scan.delta_ld[[l, d]] * scan.a_dn[[d, n]]).exp()
+    });
+    let mut alpha_ij = Array2::zeros((tokens, tokens));
+    let mut held_n = vec![0.0f32; slots];
+    for j in 0..tokens {
+        for (n, held) in held_n.iter_mut().enumerate() {
+            *held = scan.delta_ld[[j, d]] * scan.b_ln[[j, n]];
+        }
+        for i in j..tokens {
+            let mut sum = 0.0;
+            for (n, held) in held_n.iter_mut().enumerate() {
+                if i > j {
+                    *held *= decay_ln[[i, n]];
+                }
+                sum += scan.c_ln[[i, n]] * *held;
+            }
+            alpha_ij[[i, j]] = sum;
+        }
+    }
+    alpha_ij
+}
+
+/// One entry of α by running sums of Δ: their difference is the logarithm of the decay.
+pub(super) fn alpha_by_sums(scan: &Scan, clock_ld: &Array2<f64>, [i, j, d]: [usize; 3]) -> f64 {
+    let passed = clock_ld[[i, d]] - clock_ld[[j, d]];
+    let slots = 0..scan.a_dn.ncols();
+    slots
+        .map(|n| {
+            let decay = (passed * f64::from(scan.a_dn[[d, n]])).exp();
+            let write = f64::from(scan.delta_ld[[j, d]]) * f64::from(scan.b_ln[[j, n]]);
+            f64::from(scan.c_ln[[i, n]]) * decay * write
+        })
+        .sum()
+}
+
+/// α of a layer, gathered over its channels.
+pub(super) struct Gathered {
+    /// Mean of |α| over the channels, `[i, j]`.
+    pub mean_abs: Array2<f32>,
+    /// Mean of α with its sign, `[i, j]`.
+    pub mean: Array2<f32>,
+    /// α of the channel asked for, `[i, j]`.
+    pub channel: Array2<f32>,
+    /// Share of the entries on and below the diagonal, over all channels, that are below zero.
+    pub negative: f64,
+    /// Largest |Σ_j α u_j + D u_i − y_i| over all tokens and channels.
+    pub worst: f32,
+    /// Largest |y|, to hold the former against.
+    pub largest: f32,
+}
+
+/// Gathers α over all channels, and rebuilds the scan's output from it.
+pub(super) fn gather(scan: &Scan, channel: usize) -> Gathered {
+    let (tokens, channels, _) = scan.dims();
+    let zeros = || Array2::<f32>::zeros((tokens, tokens));
+    let mut gathered = Gathered {
+        mean_abs: zeros(),
+        mean: zeros(),
+        channel: zeros(),
+        negative: 0.0,
+        worst: 0.0,
+        largest: 0.0,
+    };
+    let mut below = 0usize;
+    for d in 0..channels {
+        let alpha_ij = alpha_of_channel(scan, d);
+        below += alpha_ij.iter().filter(|&&alpha| alpha < 0.0).count();
+        gathered
+            .mean_abs
+            .zip_mut_with(&alpha_ij, |sum, alpha| *sum += alpha.abs());
+        gathered.mean += &alpha_ij;
+        let rebuilt_l = alpha_ij.dot(&scan.u_ld.column(d));
+        for l in 0..tokens {
+            let rebuilt = rebuilt_l[l] + scan.skip_d[d] * scan.u_ld[[l, d]];
+            let y = scan.y_ld[[l, d]];
+            gathered.worst = gathered.worst.max((rebuilt - y).abs());
+            gathered.largest = gathered.largest.max(y.abs());
+        }
+        if d == channel {
+            gathered.channel = alpha_ij;
+        }
+    }
+    gathered.mean_abs /= channels.max(1) as f32;
+    gathered.mean /= channels.max(1) as f32;
+    let entries = channels * tokens * (tokens + 1) / 2;
+    gathered.negative = below as f64 / entries.max(1) as f64;
+    gathered
+}

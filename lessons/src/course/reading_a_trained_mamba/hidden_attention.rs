@@ -1,0 +1,445 @@
+//! α of a layer as a matrix: how it is gathered over channels, and how much of what is seen is the normaliser's.
+
+use std::ops::ControlFlow;
+
+use egui::{TextEdit, Ui};
+use mambascope_core::checkpoint::Embedded;
+use mambascope_core::job::{JobError, ModelRef, Progress, Workshop};
+use mambascope_core::study::Study;
+use mambascope_core::trace::{Probe, Site};
+use ndarray::{Array2, Axis as NdAxis};
+use serde::{Deserialize, Serialize};
+
+use super::alpha::gather;
+use super::records::{NO_SCANS, ids_of, scan_layers, scans, texts_of, traced};
+use crate::demo::{Around, Demo, Scene};
+use crate::theme;
+use crate::widgets::controls::{choice, columns, controls, slider};
+use crate::widgets::plots::footnote;
+use crate::widgets::{Axis, Colormap, Grid, Heatmap, ScaleKind, number, visible_token};
+
+/// Most tokens read.
+const MOST_TOKENS: usize = 48;
+/// Most characters of the text.
+const MOST_TEXT: usize = 240;
+/// Largest layer and channel a preset may name.
+const MOST_LAYER: usize = 255;
+const MOST_CHANNEL: usize = 65_535;
+/// The model whose attention stands beside.
+const ATTENTION_MODEL: &str = "novel-transformer-4m";
+
+/// How the channels' matrices become one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Gathering {
+    MeanAbs,
+    Mean,
+    Channel,
+}
+
+/// What is done to each row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Normaliser {
+    None,
+    RowL1,
+    Softmax,
+}
+
+const GATHERINGS: [Gathering; 3] = [Gathering::MeanAbs, Gathering::Mean, Gathering::Channel];
+const NORMALISERS: [Normaliser; 3] = [Normaliser::None, Normaliser::RowL1, Normaliser::Softmax];
+
+/// The controls.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct HiddenAttention {
+    text: String,
+    layer: usize,
+    channel: usize,
+    gathering: Gathering,
+    normaliser: Normaliser,
+}
+
+impl Default for HiddenAttention {
+    fn default() -> Self {
+        Self {
+            text: "Mr. Hall went to the door. The door was shut, and Mr. Hall said nothing.".into(),
+            layer: 2,
+            channel: 7,
+            gathering: Gathering::MeanAbs,
+            normaliser: Normaliser::None,
+        }
+    }
+}
+
+/// What is computed: the controls that change α.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Asked {
+    model: ModelRef,
+    text: String,
+    layer: usize,
+    channel: usize,
+}
+
+/// One way to show α.
+struct Shown {
+    /// `[i, j]`, NaN above the diagonal.
+    values: Vec<f32>,
+    /// The last row's largest share of the row's |sum|: how peaked it looks.
+    peak: f32,
+}
+
+/// What the controls give.
+pub struct Matrices {
+    texts: Vec<String>,
+    layer: usize,
+    channel: usize,
+    /// By gathering, then by normaliser.
+    shown: Vec<Vec<Shown>>,
+    negative: f64,
+    worst: f32,
+    largest: f32,
+    /// Mean over heads and layers of a Transformer's attention to the same tokens.
+    attention: Option<Vec<f32>>,
+    version: u64,
+}
+
+impl Study for Asked {
+    type Answer = Option<Matrices>;
+
+    fn compute(
+        &self,
+        workshop: &mut Workshop,
+        _: &mut dyn FnMut(Progress) -> ControlFlow<()>,
+    ) -> Result<Option<Matrices>, JobError> {
+        let layers = scan_layers(&self.model);
+        let Some(last) = layers.len().checked_sub(1) else {
+            return Ok(None);
+        };
+        let layer = layers[self.layer.min(last)];
+        let ids = ids_of(&self.model, &self.text, MOST_TOKENS)?;
+        let backend = workshop.backend("fast")?;
+        let found = scans(&self.model, &ids, &[layer], backend)?;
+        let Some(scan) = found.first() else {
+            return Ok(None);
+        };
+        let channel = self.channel.min(scan.dims().1.saturating_sub(1));
+        let gathered = gather(scan, channel);
+        let ways = [&gathered.mean_abs, &gathered.mean, &gathered.channel];
+        let shown = ways.map(|alpha| NORMALISERS.map(|by| normalised(alpha, by)).into());
+        let attention = attention(&self.model, &ids, workshop)?;
+        Ok(Some(Matrices {
+            texts: texts_of(&self.model, &ids),
+            layer,
+            channel,
+            shown: shown.into(),
+            negative: gathered.negative,
+            worst: gathered.worst,
+            largest: gathered.largest,
+            attention,
+            version: version(scan.y_ld.iter()) ^ ((channel as u64) << 32),
+        }))
+    }
+}
+
+/// A number that differs where values do.
+fn version<'a>(values: impl Iterator<Item = &'a f32>) -> u64 {
+    values.fold(0xcbf2_9ce4_8422_2325, |hash, value| {
+        (hash ^ u64::from(value.to_bits())).wrapping_mul(0x0100_0000_01b3)
+    })
+}
+
+/// Rows as a normaliser leaves them.
+fn normalised(alpha_ij: &Array2<f32>, by: Normaliser) -> Shown {
+    let tokens = alpha_ij.nrows();
+    let mut values = vec![f32::NAN; tokens * tokens];
+    let mut peak = 0.0;
+    for i in 0..tokens {
+        let seen: Vec<f32> = alpha_ij.row(i).iter().take(i + 1).copied().collect();
+        let row = match by {
+            Normaliser::None => seen,
+            Normaliser::RowL1 => {
+                let sum: f32 = seen.iter().map(|alpha| alpha.abs()).sum();
+                let sum = if sum > 0.0 { sum } else { 1.0 };
+                seen.iter().map(|alpha| alpha / sum).collect()
+            }
+            Normaliser::Softmax => {
+                let most = seen.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+                let raised: Vec<f32> = seen.iter().map(|alpha| (alpha - most).exp()).collect();
+                let sum: f32 = raised.iter().sum();
+                raised.iter().map(|share| share / sum).collect()
+            }
+        };
+        let sum: f32 = row.iter().map(|value| value.abs()).sum();
+        peak = row
+            .iter()
+            .fold(0.0, |most: f32, value| most.max(value.abs()))
+            / sum.max(1e-30);
+        values[i * tokens..][..=i].copy_from_slice(&row);
+    }
+    Shown { values, peak }
+}
+
+/// What the embedded Transformer looks at in the same tokens, where it shares the model's vocabulary.
+fn attention(
+    model: &ModelRef,
+    ids: &[u32],
+    workshop: &mut Workshop,
+) -> Result<Option<Vec<f32>>, JobError> {
+    let Some(embedded) = Embedded::named(ATTENTION_MODEL) else {
+        return Ok(None);
+    };
+    let sibling = ModelRef(std::sync::Arc::new(embedded.load()?));
+    let vocabulary = |model: &ModelRef| {
+        let tokenizer = model.tokenizer.as_ref()?;
+        Some(
+            ids.iter()
+                .map(|&id| tokenizer.bytes_of(id).map(<[u8]>::to_vec))
+                .collect::<Vec<_>>(),
+        )
+    };
+    if vocabulary(model).is_none() || vocabulary(model) != vocabulary(&sibling) {
+        return Ok(None);
+    }
+    let layers: Vec<usize> = (0..sibling.config.n_layers()).collect();
+    let backend = workshop.backend("fast")?;
+    let (trace, _) = traced(&sibling, ids, &layers, &[Probe::Attention], backend)?;
+    let tokens = ids.len();
+    let mut mean = vec![0.0f32; tokens * tokens];
+    for &layer in &layers {
+        let Some(weights) = trace.get(Site::layer(layer, Probe::Attention)) else {
+            return Ok(None);
+        };
+        let Some(of_heads) = weights.mean_axis(NdAxis(1)) else {
+            return Ok(None);
+        };
+        for (sum, weight) in mean.iter_mut().zip(of_heads.iter()) {
+            *sum += weight / layers.len() as f32;
+        }
+    }
+    for i in 0..tokens {
+        mean[i * tokens..][i + 1..tokens].fill(f32::NAN);
+    }
+    Ok(Some(mean))
+}
+
+impl Demo for HiddenAttention {
+    const ID: &'static str = "hidden-attention";
+    const TITLE: &'static str = "The attention a scan hides";
+    type Study = Asked;
+
+    fn study(&self, around: &Around) -> Option<Asked> {
+        Some(Asked {
+            model: around.model.clone()?,
+            text: self.text.clone(),
+            layer: self.layer,
+            channel: self.channel,
+        })
+    }
+
+    fn ui(&mut self, ui: &mut Ui, scene: &Scene<'_, Option<Matrices>>) {
+        self.controls(ui, scene);
+        match scene.answer {
+            Some(Some(answer)) => self.pictures(ui, answer),
+            Some(None) => {
+                ui.label(NO_SCANS);
+            }
+            None => ui.add_space(430.0),
+        }
+    }
+
+    fn clamp(&mut self) {
+        self.text = self.text.chars().take(MOST_TEXT).collect();
+        self.layer = self.layer.min(MOST_LAYER);
+        self.channel = self.channel.min(MOST_CHANNEL);
+    }
+
+    fn ends() -> Vec<Self> {
+        let all = GATHERINGS.into_iter().flat_map(|gathering| {
+            NORMALISERS.into_iter().map(move |normaliser| Self {
+                gathering,
+                normaliser,
+                ..Self::default()
+            })
+        });
+        let short = Self {
+            text: "a".into(),
+            layer: 0,
+            channel: 0,
+            ..Self::default()
+        };
+        let long = Self {
+            text: "the ".repeat(MOST_TEXT / 4),
+            layer: MOST_LAYER,
+            channel: MOST_CHANNEL,
+            gathering: Gathering::Channel,
+            normaliser: Normaliser::RowL1,
+        };
+        all.chain([short, long]).collect()
+    }
+}
+
+impl HiddenAttention {
+    fn controls(&mut self, ui: &mut Ui, scene: &Scene<'_, Option<Matrices>>) {
+        let edit = TextEdit::singleline(&mut self.text)
+            .char_limit(MOST_TEXT)
+            .desired_width(f32::INFINITY);
+        let named = ui.add(edit);
+        named.widget_info(|| {
+            egui::WidgetInfo::labeled(egui::accesskit::Role::TextInput, true, "text to read")
+        });
+        let model = scene.around.model.as_ref();
+        let scans = model.map_or(1, |model| scan_layers(model).len());
+        let channels = match scene.answer {
+            Some(Some(_)) => model.map_or(1, |model| widest(model)),
+            _ => MOST_CHANNEL,
+        };
+        controls(ui, |ui| {
+            let mut layer = self.layer.min(scans.saturating_sub(1));
+            if slider(ui, "Mamba layer", &mut layer, 0..=scans.saturating_sub(1)).changed() {
+                self.layer = layer;
+            }
+            ui.add_enabled_ui(self.gathering == Gathering::Channel, |ui| {
+                let most = channels.saturating_sub(1);
+                let mut channel = self.channel.min(most);
+                if slider(ui, "channel", &mut channel, 0..=most).changed() {
+                    self.channel = channel;
+                }
+            });
+        });
+        controls(ui, |ui| {
+            choice(
+                ui,
+                "channels:",
+                &mut self.gathering,
+                &[
+                    (Gathering::MeanAbs, "mean |α|"),
+                    (Gathering::Mean, "mean α"),
+                    (Gathering::Channel, "one channel"),
+                ],
+            );
+            choice(
+                ui,
+                "each row:",
+                &mut self.normaliser,
+                &[
+                    (Normaliser::None, "as it is"),
+                    (Normaliser::RowL1, "by its Σ|α|"),
+                    (Normaliser::Softmax, "softmax"),
+                ],
+            );
+        });
+    }
+
+    fn pictures(&self, ui: &mut Ui, answer: &Matrices) {
+        let palette = theme::palette(ui.visuals());
+        let gathering = GATHERINGS.iter().position(|&way| way == self.gathering);
+        let normaliser = NORMALISERS.iter().position(|&way| way == self.normaliser);
+        let (gathering, normaliser) = (gathering.unwrap_or(0), normaliser.unwrap_or(0));
+        let ways = answer.shown.get(gathering).map_or(&[][..], Vec::as_slice);
+        let Some(shown) = ways.get(normaliser) else {
+            return;
+        };
+        let title = match self.gathering {
+            Gathering::Channel => format!("α, layer {}, channel {}", answer.layer, answer.channel),
+            _ => format!("α, layer {}, gathered", answer.layer),
+        };
+        let stamp = answer.version ^ (gathering * 3 + normaliser) as u64;
+        let signed = self.gathering != Gathering::MeanAbs && self.normaliser != Normaliser::Softmax;
+        columns(ui, 340.0, 2, |i, ui| match (i, &answer.attention) {
+            (0, _) => square(
+                ui,
+                ("alpha", &title),
+                answer,
+                &shown.values,
+                (stamp, signed),
+            ),
+            (_, Some(attention)) => {
+                let title = "Softmax attention, novel-transformer-4m";
+                let of = ("attention", title);
+                square(ui, of, answer, attention, (answer.version, false));
+            }
+            _ => {
+                ui.label("The embedded Transformer has another vocabulary than the open model: no attention to set beside.");
+            }
+        });
+        let peaks: Vec<String> = ways.iter().map(|way| percent(way.peak)).collect();
+        footnote(
+            ui,
+            &format!(
+                "Largest share of the last row: {}. It is the same α each time. Entries below zero, over all channels: {}.",
+                match peaks.as_slice() {
+                    [raw, l1, softmax] =>
+                        format!("{raw} as it is, {l1} by its sum, {softmax} after softmax"),
+                    _ => String::new(),
+                },
+                percent(answer.negative as f32),
+            ),
+            palette.weak_text,
+        );
+        footnote(
+            ui,
+            &format!(
+                "Check: Σ α u + D u gives the scan's own output to {} at most, where the largest output is {}. Right: mean over all heads and layers; another model, the same tokens.",
+                number(answer.worst),
+                number(answer.largest),
+            ),
+            palette.weak_text,
+        );
+    }
+}
+
+fn percent(share: f32) -> String {
+    format!("{:.1} %", share * 100.0)
+}
+
+/// Channels of the widest scan.
+fn widest(model: &mambascope_core::model::Model) -> usize {
+    let blocks = model.config.blocks.iter();
+    let channels = blocks.filter_map(|block| match block.mixer {
+        mambascope_core::model::MixerDims::Mamba(dims) => Some(dims.d_inner),
+        _ => None,
+    });
+    channels.max().unwrap_or(1)
+}
+
+/// One matrix, tokens by tokens.
+fn square(
+    ui: &mut Ui,
+    (id, title): (&str, &str),
+    answer: &Matrices,
+    values: &[f32],
+    (version, signed): (u64, bool),
+) {
+    let tokens = answer.texts.len();
+    let text = |l: usize| {
+        let text = answer.texts.get(l).map_or("", String::as_str);
+        format!("{l} {}", visible_token(text))
+    };
+    let hover = |row: usize, col: usize, value: f32| {
+        if value.is_nan() {
+            return format!("token {}\ncannot see what comes after it", text(row));
+        }
+        format!(
+            "output at {}\ninput of {}\n{}",
+            text(row),
+            text(col),
+            number(value)
+        )
+    };
+    let map = Heatmap::new(id, title, Grid::row_major(values, tokens, tokens))
+        .data_version(version)
+        .rows(Axis::new("token that reads, i"))
+        .cols(Axis::new("token that wrote, j"))
+        .value_name("weight")
+        .gaps()
+        .hover(&hover)
+        .height(340.0)
+        .scroll_zooms(false);
+    if signed {
+        map.fit(ScaleKind::Symmetric)
+            .colormap(Colormap::Diverging)
+            .show(ui);
+    } else {
+        map.fit(ScaleKind::Linear).show(ui);
+    }
+}

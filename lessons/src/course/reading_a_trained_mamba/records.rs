@@ -1,0 +1,159 @@
+//! What the scans of a model read and gave for one text: the records the pictures of this lesson are computed from.
+
+use mambascope_core::backend::Backend;
+use mambascope_core::job::{JobError, ModelRef, prompt_ids};
+use mambascope_core::model::{Mixer, MixerDims, Model};
+use mambascope_core::tokenizer::id_label;
+use mambascope_core::trace::{DEFAULT_BUDGET, Probe, Site, Trace, TracePlan, TraceTap};
+use ndarray::{Array2, Ix2};
+
+/// Why a model without a Mamba-1 layer shows nothing.
+pub(in crate::course) const NO_SCANS: &str = "The open model has no Mamba-1 layer, so there is nothing to show here: open a Mamba-1 model, such as the embedded novel-mamba-3m.";
+
+/// One selective scan over a text.
+pub(in crate::course) struct Scan {
+    /// The block it belongs to.
+    pub layer: usize,
+    /// Input, `[l, d]`.
+    pub u_ld: Array2<f32>,
+    /// Δ, `[l, d]`.
+    pub delta_ld: Array2<f32>,
+    /// B, `[l, n]`.
+    pub b_ln: Array2<f32>,
+    /// C, `[l, n]`.
+    pub c_ln: Array2<f32>,
+    /// Output with the skip, before the gate, `[l, d]`.
+    pub y_ld: Array2<f32>,
+    /// A, `[d, n]`.
+    pub a_dn: Array2<f32>,
+    /// D, `[d]`.
+    pub skip_d: Vec<f32>,
+}
+
+impl Scan {
+    /// Tokens, channels, slots.
+    pub fn dims(&self) -> (usize, usize, usize) {
+        let (channels, slots) = self.a_dn.dim();
+        (self.u_ld.nrows(), channels, slots)
+    }
+
+    /// Running sums of Δ over the tokens, `[l, d]`, in double precision: a decay between two tokens is e to the difference of two
+    /// of them times A, and no product of small numbers is ever divided by another.
+    pub fn clock_ld(&self) -> Array2<f64> {
+        let mut clock_ld = self.delta_ld.mapv(f64::from);
+        for l in 1..clock_ld.nrows() {
+            for d in 0..clock_ld.ncols() {
+                clock_ld[[l, d]] += clock_ld[[l - 1, d]];
+            }
+        }
+        clock_ld
+    }
+}
+
+/// The blocks whose mixer is Mamba-1.
+pub(in crate::course) fn scan_layers(model: &Model) -> Vec<usize> {
+    let blocks = model.config.blocks.iter().enumerate();
+    blocks
+        .filter(|(_, block)| matches!(block.mixer, MixerDims::Mamba(_)))
+        .map(|(layer, _)| layer)
+        .collect()
+}
+
+/// Token ids of a text, at most `most` of them.
+///
+/// # Errors
+/// When the model cannot turn the text into ids.
+pub(in crate::course) fn ids_of(
+    model: &Model,
+    text: &str,
+    most: usize,
+) -> Result<Vec<u32>, JobError> {
+    let mut ids = prompt_ids(model, text)?;
+    ids.truncate(most);
+    Ok(ids)
+}
+
+/// What each id stands for, for a chip.
+pub(in crate::course) fn texts_of(model: &Model, ids: &[u32]) -> Vec<String> {
+    let text = |&id: &u32| match &model.tokenizer {
+        Some(tokenizer) => tokenizer.decode(&[id]),
+        None => id_label(id),
+    };
+    ids.iter().map(text).collect()
+}
+
+/// Reads a text and records these stages of these blocks.
+///
+/// # Errors
+/// When the backend fails, or the record would be too large.
+pub(in crate::course) fn traced(
+    model: &ModelRef,
+    ids: &[u32],
+    layers: &[usize],
+    probes: &[Probe],
+    backend: &mut dyn Backend,
+) -> Result<(Trace, Vec<f32>), JobError> {
+    let plan = TracePlan {
+        layers: layers.to_vec(),
+        probes: probes.to_vec(),
+        tokens: ids.len(),
+        budget: DEFAULT_BUDGET,
+    };
+    let mut tap = TraceTap::new(&plan, &model.config)?;
+    let mut session = backend.open(model)?;
+    session.prefill(ids, &mut tap)?;
+    let logits_v = session.logits()?.to_vec();
+    Ok((tap.finish(), logits_v))
+}
+
+/// A recorded matrix.
+///
+/// # Errors
+/// When it was not recorded, or is none.
+pub(in crate::course) fn matrix(trace: &Trace, site: Site) -> Result<Array2<f32>, JobError> {
+    let missing = || JobError::Study(format!("{} was not recorded", site.name()));
+    let value = trace.get(site).ok_or_else(missing)?;
+    value
+        .view()
+        .into_dimensionality::<Ix2>()
+        .map(|value| value.to_owned())
+        .map_err(|_| missing())
+}
+
+/// The scans of these blocks over a text.
+///
+/// # Errors
+/// As [`traced`].
+pub(in crate::course) fn scans(
+    model: &ModelRef,
+    ids: &[u32],
+    layers: &[usize],
+    backend: &mut dyn Backend,
+) -> Result<Vec<Scan>, JobError> {
+    let probes = [
+        Probe::ConvOut,
+        Probe::Delta,
+        Probe::B,
+        Probe::C,
+        Probe::ScanOut,
+    ];
+    let (trace, _) = traced(model, ids, layers, &probes, backend)?;
+    let mut found = Vec::new();
+    for &layer in layers {
+        let Some(Mixer::Mamba(mixer)) = model.layers.get(layer).map(|layer| &layer.mixer) else {
+            continue;
+        };
+        let value = |probe| matrix(&trace, Site::layer(layer, probe));
+        found.push(Scan {
+            layer,
+            u_ld: value(Probe::ConvOut)?,
+            delta_ld: value(Probe::Delta)?,
+            b_ln: value(Probe::B)?,
+            c_ln: value(Probe::C)?,
+            y_ld: value(Probe::ScanOut)?,
+            a_dn: mixer.a_nd().reversed_axes(),
+            skip_d: mixer.d_skip.as_f32().to_vec(),
+        });
+    }
+    Ok(found)
+}
