@@ -83,7 +83,9 @@ const ROWS: usize = 3;
 
 fn phonebook(bench: &mut Bench<'_>) -> Result<Vec<Finding>, JobError> {
     let missing = || JobError::Study("the embedded model is not there".into());
-    let model = Embedded::named("novel-mamba-3m").ok_or_else(missing)?.load()?;
+    let model = Embedded::named("novel-mamba-3m")
+        .ok_or_else(missing)?
+        .load()?;
     let job = RecallJob {
         models: vec![ModelRef(Arc::new(model))],
         backend: "fast".to_owned(),

@@ -104,7 +104,9 @@ impl Facts {
                 }
             }
             let margin = scores[right] - wrong.1;
-            answers.named_k.push(if margin > 0.0 { right } else { wrong.0 });
+            answers
+                .named_k
+                .push(if margin > 0.0 { right } else { wrong.0 });
             answers.margin_k.push(margin as f32);
         }
         answers

@@ -154,12 +154,7 @@ impl Demo for RecallCliff {
             slider(ui, "K, facts", &mut self.facts, COUNT);
             slider(ui, "decay a fact", &mut self.decay, DECAY);
             slider(ui, "likeness of keys", &mut self.correlation, CORRELATION);
-            slider(
-                ui,
-                "sharpness of attention",
-                &mut self.sharpness,
-                SHARPNESS,
-            );
+            slider(ui, "sharpness of attention", &mut self.sharpness, SHARPNESS);
             if ui.button("Other facts").clicked() {
                 self.seed = (self.seed + 1) % (SEED.end() + 1);
             }
@@ -180,8 +175,8 @@ impl Demo for RecallCliff {
         let weak = theme::palette(ui.visuals()).weak_text;
         footnote(
             ui,
-            "A cell is a fact, in the order told; its colour is how far the right value was ahead of the best wrong one: below \
-             zero the answer was wrong. Every point of a curve is 512 questions or more.",
+            "A cell is a fact, in the order told. Red: the right value was ahead of the best wrong one by so much; blue: it was \
+             behind, and the answer wrong. Every point of a curve is 512 questions or more.",
             weak,
         );
     }
