@@ -40,7 +40,7 @@ impl Default for Phonebook {
     fn default() -> Self {
         Self {
             most: 64,
-            rows: 2,
+            rows: 1,
             beside: false,
             seed: 1,
         }

@@ -24,6 +24,8 @@ const Z: RangeInclusive<f64> = -20.0..=8.0;
 const WEIGHT: RangeInclusive<f64> = -64.0..=64.0;
 const A: RangeInclusive<f64> = -16.0..=-0.01;
 const SEED: RangeInclusive<u64> = 0..=999;
+/// Height of a string of one line, with its legend.
+const RIBBON: f32 = 60.0;
 
 /// The controls.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -129,7 +131,7 @@ impl Demo for SelectionPuzzles {
         let weak = theme::palette(ui.visuals()).weak_text;
         self.choose(ui);
         ui.label(self.puzzle.task());
-        picture(ui, 26.0 * KINDS as f32 + 8.0, |ui| self.knobs(ui));
+        self.knobs(ui);
         controls(ui, |ui| {
             let text = "LTI: one Δ, B, C for all tokens";
             ui.checkbox(&mut self.is_invariant, text);
@@ -153,11 +155,10 @@ impl Demo for SelectionPuzzles {
                 self.seed = (self.seed + 1) % (SEED.end() + 1);
             }
         });
-        picture(ui, 92.0, |ui| {
-            if let Some(answer) = scene.answer {
-                ribbon(ui, answer);
-            }
-        });
+        match scene.answer {
+            Some(answer) => ribbon(ui, answer),
+            None => picture(ui, RIBBON, |_| ()),
+        }
         picture(ui, 190.0, |ui| {
             if let Some(answer) = scene.answer {
                 plot(ui, answer);
@@ -322,11 +323,18 @@ fn ribbon(ui: &mut Ui, answer: &Scored) {
 
 fn plot(ui: &mut Ui, answer: &Scored) {
     let palette = theme::palette(ui.visuals());
-    let [first, output, second, ..] = palette.series;
+    let [first, output, second, target, ..] = palette.series;
     let slots = answer.puzzle.slots();
     let wanted = answer.example.wanted;
     let key = |ui: &mut Ui| {
-        line_key(ui, palette.accent, format!("wanted at the end: {wanted:+}"));
+        line_key(
+            ui,
+            target,
+            format!(
+                "wanted at the end: {}1",
+                if wanted > 0.0 { "+" } else { "−" }
+            ),
+        );
         line_key(ui, output, "output y".to_owned());
         if slots > 1 {
             line_key(ui, second, "slot 2".to_owned());
@@ -340,34 +348,42 @@ fn plot(ui: &mut Ui, answer: &Scored) {
         .allow_drag(false)
         .allow_zoom(false)
         .allow_double_click_reset(false);
-    show_plot(ui, "State and output over the string", key, plot, |plot| {
-        for half in [-0.5, 0.5] {
-            let line = HLine::new("read as an answer from here", half);
-            plot.hline(line.color(palette.weak_text).width(0.8));
-        }
-        for (slot, colour) in [first, second].into_iter().enumerate().take(slots) {
-            let h: Vec<[f64; 2]> = answer
+    show_plot(
+        ui,
+        "State and output; an answer lies beyond ±½",
+        key,
+        plot,
+        |plot| {
+            for half in [-0.5, 0.5] {
+                let line = HLine::new("read as an answer from here", half);
+                plot.hline(line.color(palette.weak_text).width(0.8));
+            }
+            for (slot, colour) in [first, second].into_iter().enumerate().take(slots) {
+                let h: Vec<[f64; 2]> = answer
+                    .run
+                    .h_ln
+                    .column(slot)
+                    .iter()
+                    .enumerate()
+                    .map(|(l, &h)| [l as f64, h])
+                    .collect();
+                // Wide, so that it is seen under an output that is the same.
+                let line = Line::new(format!("state, slot {}", slot + 1), h);
+                plot.line(line.color(colour).width(4.0));
+            }
+            let y: Vec<[f64; 2]> = answer
                 .run
-                .h_ln
-                .column(slot)
+                .y_l
                 .iter()
                 .enumerate()
-                .map(|(l, &h)| [l as f64, h])
+                .map(|(l, &y)| [l as f64, y])
                 .collect();
-            plot.line(Line::new(format!("state, slot {}", slot + 1), h).color(colour));
-        }
-        let y: Vec<[f64; 2]> = answer
-            .run
-            .y_l
-            .iter()
-            .enumerate()
-            .map(|(l, &y)| [l as f64, y])
-            .collect();
-        let last = y.len().saturating_sub(1) as f64;
-        plot.line(Line::new("output y", y).color(output));
-        let target = Points::new("wanted", vec![[last, wanted]]);
-        plot.points(target.color(palette.accent).radius(5.0));
-    });
+            let last = y.len().saturating_sub(1) as f64;
+            plot.line(Line::new("output y", y).color(output));
+            let point = Points::new("wanted", vec![[last, wanted]]);
+            plot.points(point.color(target).radius(5.0));
+        },
+    );
 }
 
 fn scores(ui: &mut Ui, answer: &Scored) {

@@ -3,7 +3,7 @@
 use std::ops::{ControlFlow, RangeInclusive};
 
 use egui::Ui;
-use egui_plot::{GridMark, HLine, Line, Plot, VLine};
+use egui_plot::{GridMark, HLine, Line, Plot, Points, VLine};
 use mambascope_core::job::{JobError, Progress, Workshop};
 use mambascope_core::noise::Noise;
 use mambascope_core::study::Study;
@@ -13,9 +13,7 @@ use super::group::{Group, Machine, Permutation, Transition, accuracy};
 use crate::demo::{Around, Demo, Scene};
 use crate::theme;
 use crate::widgets::controls::{choice, clamped, columns, controls, picture, slider};
-use crate::widgets::plots::{
-    footnote, line_key, log_axis, log_marks, show_plot, value_axis, value_marks,
-};
+use crate::widgets::plots::{line_key, log_axis, log_marks, show_plot, value_axis, value_marks};
 use crate::widgets::{Axis, Colormap, Grid, Heatmap, Ribbon, RibbonToken, Scale, number};
 
 /// The lengths of words that are scored, as powers of two.
@@ -26,6 +24,8 @@ const WORDS: [usize; 2] = [240, 120];
 const LENGTH: RangeInclusive<usize> = 4..=40;
 const DECAY: RangeInclusive<f64> = 0.5..=1.0;
 const SEED: RangeInclusive<u64> = 0..=999;
+/// Height of a word of one line, with its legend.
+const RIBBON: f32 = 60.0;
 
 /// The controls.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -48,7 +48,7 @@ impl Default for GroupTracker {
             transition: Transition::Sign,
             length: 16,
             decay: 0.9,
-            swap: 5,
+            swap: 0,
             seed: 1,
         }
     }
@@ -145,27 +145,25 @@ impl Demo for GroupTracker {
             slider(ui, "tokens of the word shown", &mut self.length, LENGTH);
             self.swap = self.swap.min(self.length - 2);
             let last = self.length - 2;
-            slider(ui, "exchange it and its next", &mut self.swap, 0..=last);
+            slider(ui, "first of the pair exchanged", &mut self.swap, 0..=last);
             slider(ui, "decay, kept a token", &mut self.decay, DECAY);
             if ui.button("Other words").clicked() {
                 self.seed = (self.seed + 1) % (SEED.end() + 1);
             }
         });
-        picture(ui, 64.0, |ui| {
-            if let Some(answer) = scene.answer {
-                ribbon(ui, answer, self.swap);
-            }
-        });
+        match scene.answer {
+            Some(answer) => ribbon(ui, answer, self.swap),
+            None => picture(ui, RIBBON, |_| ()),
+        }
+        keys(ui);
         columns(ui, 270.0, 2, |column, ui| match (scene.answer, column) {
             (Some(answer), 0) => states(ui, answer, self.swap),
             (Some(answer), _) => plot(ui, answer),
             (None, _) => {}
         });
-        let weak = theme::palette(ui.visuals()).weak_text;
         picture(ui, 40.0, |ui| {
             if let Some(answer) = scene.answer {
-                let text = self.verdict(answer);
-                ui.label(egui::RichText::new(text).small().color(weak));
+                ui.label(self.verdict(answer));
             }
         });
     }
@@ -260,17 +258,12 @@ fn ribbon(ui: &mut Ui, answer: &Tracked, swap: usize) {
         generated: false,
     };
     let tokens: Vec<RibbonToken<'_>> = answer.word.iter().enumerate().map(chip).collect();
-    let palette = theme::palette(ui.visuals());
-    let weak = palette.weak_text;
     let hover = |l: usize| format!("token {l}");
-    ui.horizontal_wrapped(|ui| {
-        ui.spacing_mut().item_spacing.x = 4.0;
-        footnote(ui, "The word; the pair that is exchanged is bright:", weak);
-    });
     Ribbon::new("word", &tokens)
         .title("The word")
-        .scale(Scale::linear(-0.3, 1.2))
-        .max_height(34.0)
+        .value_name("1: of the pair that is exchanged")
+        .scale(Scale::linear(0.0, 1.0))
+        .max_height(64.0)
         .hover(&hover)
         .show(ui);
 }
@@ -291,15 +284,20 @@ fn states(ui: &mut Ui, answer: &Tracked, swap: usize) {
         .show(ui);
 }
 
+/// Which machine has which colour: too many names for the line over the plot.
+fn keys(ui: &mut Ui) {
+    let palette = theme::palette(ui.visuals());
+    let right = egui::Layout::right_to_left(egui::Align::Center);
+    ui.allocate_ui_with_layout(egui::vec2(ui.available_width(), 20.0), right, |ui| {
+        for (kind, &colour) in Transition::ALL.iter().zip(&palette.series).rev() {
+            line_key(ui, colour, kind.title().to_owned());
+        }
+    });
+}
+
 fn plot(ui: &mut Ui, answer: &Tracked) {
     let palette = theme::palette(ui.visuals());
     let chance = 1.0 / answer.group.order() as f64;
-    let short = ["decay", "±1", "rotation", "reflection", "permutation"];
-    let key = |ui: &mut Ui| {
-        for (name, &colour) in short.iter().zip(&palette.series).rev() {
-            line_key(ui, colour, (*name).to_owned());
-        }
-    };
     let plot = Plot::new("tracked")
         .custom_x_axes(vec![log_axis(ui, true, "tokens of a word", |power| {
             format!("{}", power.exp2().round())
@@ -315,30 +313,38 @@ fn plot(ui: &mut Ui, answer: &Tracked) {
         .allow_zoom(false)
         .allow_double_click_reset(false);
     let here = (answer.word.len() as f64).log2();
-    show_plot(ui, "", key, plot, |plot| {
-        plot.hline(
-            HLine::new("chance", chance)
-                .color(palette.weak_text)
-                .width(1.0),
-        );
-        plot.vline(
-            VLine::new("word shown", here)
-                .color(palette.weak_text)
-                .width(0.6),
-        );
-        let all = answer
-            .curves
-            .iter()
-            .zip(Transition::ALL)
-            .zip(&palette.series);
-        for ((curve, transition), &colour) in all {
-            let width = if transition == answer.transition {
-                3.5
-            } else {
-                1.5
-            };
-            let line = Line::new(transition.title(), curve.clone());
-            plot.line(line.color(colour).width(width));
-        }
-    });
+    let title = "Share of words whose product is read off";
+    show_plot(
+        ui,
+        title,
+        |_| (),
+        plot,
+        |plot| {
+            plot.hline(
+                HLine::new("chance", chance)
+                    .color(palette.weak_text)
+                    .width(1.0),
+            );
+            plot.vline(
+                VLine::new("word shown", here)
+                    .color(palette.weak_text)
+                    .width(0.6),
+            );
+            let all = answer
+                .curves
+                .iter()
+                .zip(Transition::ALL)
+                .zip(&palette.series);
+            for (nth, ((curve, transition), &colour)) in all.enumerate() {
+                // The later the narrower, so that lines that coincide are all seen.
+                let width = 7.0 - 1.4 * nth as f32;
+                let line = Line::new(transition.title(), curve.clone());
+                plot.line(line.color(colour).width(width));
+                if transition == answer.transition {
+                    let dots = Points::new(transition.title(), curve.clone());
+                    plot.points(dots.color(colour).radius(5.0));
+                }
+            }
+        },
+    );
 }
