@@ -157,7 +157,7 @@ pub const GROUPS: Experiment = Experiment {
 };
 
 fn groups(bench: &mut Bench<'_>) -> Result<Vec<Finding>, JobError> {
-    const TESTS: usize = 240;
+    const TESTS: usize = 960;
     let near = |chance: f64| {
         let error = (chance * (1.0 - chance) / TESTS as f64).sqrt();
         // Five standard errors, as there are many rows and the reader's luck with its practice words comes on top.
