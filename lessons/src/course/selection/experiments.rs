@@ -103,7 +103,7 @@ fn blind_ceiling() -> f64 {
 
 /// The other puzzles.
 pub const CIRCUITS: Experiment = Experiment {
-    name: "circuits",
+    name: "puzzle-solutions",
     title: "The solutions shown pass every short string and the drawn ones at all three lengths",
     run: circuits,
 };
@@ -156,7 +156,7 @@ fn circuits(bench: &mut Bench<'_>) -> Result<Vec<Finding>, JobError> {
 
 /// Thresholds for holding.
 pub const HOLDING: Experiment = Experiment {
-    name: "holding",
+    name: "hold-thresholds",
     title: "To keep half over L ignored tokens, z must be below about ln(ln 2 / L)",
     run: holding,
 };

@@ -14,7 +14,7 @@ const WORDS: usize = 200;
 
 /// Parity by sign against the best positive decay.
 pub const PARITY: Experiment = Experiment {
-    name: "parity",
+    name: "parity-by-sign",
     title: "A transition of −1 tracks parity; of transitions between 0 and 1 none does",
     run: parity,
 };
@@ -151,7 +151,7 @@ impl Leaky {
 
 /// Which transitions follow which group.
 pub const GROUPS: Experiment = Experiment {
-    name: "groups",
+    name: "shuffle-groups",
     title: "What a transition may be decides which shuffles can be followed over 256 tokens",
     run: groups,
 };
@@ -204,7 +204,7 @@ fn groups(bench: &mut Bench<'_>) -> Result<Vec<Finding>, JobError> {
 
 /// Whether an order is noticed.
 pub const ORDER: Experiment = Experiment {
-    name: "order",
+    name: "order-matters",
     title: "Exchange two neighbouring swaps: the shuffle comes out another, a product of diagonals does not",
     run: order,
 };
