@@ -94,7 +94,7 @@ impl Puzzle {
                 "At the end, give the value of the last marked token (●). All tokens carry +1 or −1; at least L of noise follow the mark."
             }
             Self::Reset => {
-                "At the end, say whether more + or more − came since the last marker (|). Values carry +1 or −1, the marker 0."
+                "At the end, say whether more + or more − came since the last marker (|); never as many. Values carry +1 or −1, the marker 0."
             }
             Self::Induction => {
                 "Keys a and b each stand once before a value of +1 or −1, among noise of ±1. At the end a key comes again: give its value."
@@ -277,7 +277,17 @@ impl Puzzle {
                 })
                 .filter(|example| example.wanted != 0.0)
                 .collect(),
-            Self::Induction => every(2, 7..=7).map(short_induction).collect(),
+            Self::Induction => every(4, 5..=7)
+                .map(|digits| {
+                    let token = |digit: usize| match digit {
+                        0 | 1 => token(KEYS[digit], 0.0),
+                        _ => token(NOISE, 5.0 - 2.0 * digit as f64),
+                    };
+                    digits.into_iter().map(token).collect()
+                })
+                .filter(|tokens: &Vec<Token>| asks_for_a_key(tokens))
+                .map(induction)
+                .collect(),
             Self::Parity => every(2, 0..=10).map(|bits| parity(&bits)).collect(),
         }
     }
@@ -314,21 +324,18 @@ fn reset(tokens: Vec<Token>) -> Example {
     Example { tokens, wanted }
 }
 
-/// Which key is first, which is asked, both values, and whether noise of either sign stands between and behind: seven bits.
-fn short_induction(bits: Vec<usize>) -> Example {
-    let [first, asked, one, other, noise, sign, behind] =
-        <[usize; 7]>::try_from(bits).unwrap_or_default();
-    let value = |bit: usize| token(NOISE, 1.0 - 2.0 * bit as f64);
-    let mut tokens = vec![token(KEYS[first], 0.0), value(one)];
-    if noise == 1 {
-        tokens.push(value(sign));
-    }
-    tokens.extend([token(KEYS[1 - first], 0.0), value(other)]);
-    if behind == 1 {
-        tokens.push(value(sign));
-    }
-    tokens.push(token(KEYS[asked], 0.0));
-    induction(tokens)
+/// Whether each key stands once before a value, and one of them again at the end.
+fn asks_for_a_key(tokens: &[Token]) -> bool {
+    let Some((last, facts)) = tokens.split_last() else {
+        return false;
+    };
+    let once = |key: usize| facts.iter().filter(|token| token.kind == key).count() == 1;
+    let has_value = |pair: &[Token]| pair[0].kind == NOISE || pair[1].kind == NOISE;
+    let ends_with_key = facts.last().is_some_and(|token| token.kind != NOISE);
+    last.kind != NOISE
+        && !ends_with_key
+        && KEYS.into_iter().all(once)
+        && facts.windows(2).all(has_value)
 }
 
 fn induction(tokens: Vec<Token>) -> Example {

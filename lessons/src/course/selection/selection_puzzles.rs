@@ -339,7 +339,8 @@ fn plot(ui: &mut Ui, answer: &Scored) {
         if slots > 1 {
             line_key(ui, second, "slot 2".to_owned());
         }
-        line_key(ui, first, "state h".to_owned());
+        let name = if slots > 1 { "slot 1" } else { "state h" };
+        line_key(ui, first, name.to_owned());
     };
     let plot = over_tokens(ui, "puzzle", "value")
         .include_x(-0.5)

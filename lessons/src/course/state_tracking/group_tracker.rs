@@ -158,7 +158,10 @@ impl Demo for GroupTracker {
         keys(ui);
         columns(ui, 270.0, 2, |column, ui| match (scene.answer, column) {
             (Some(answer), 0) => states(ui, answer, self.swap),
-            (Some(answer), _) => plot(ui, answer),
+            (Some(answer), _) => {
+                let guess = scene.guess("s3-by-sign");
+                plot(ui, answer, guess.filter(|_| answer.group == Group::S3));
+            }
             (None, _) => {}
         });
         picture(ui, 40.0, |ui| {
@@ -295,7 +298,8 @@ fn keys(ui: &mut Ui) {
     });
 }
 
-fn plot(ui: &mut Ui, answer: &Tracked) {
+/// `guess` is what the reader thought ±1 can do.
+fn plot(ui: &mut Ui, answer: &Tracked, guess: Option<f64>) {
     let palette = theme::palette(ui.visuals());
     let chance = 1.0 / answer.group.order() as f64;
     let plot = Plot::new("tracked")
@@ -330,6 +334,10 @@ fn plot(ui: &mut Ui, answer: &Tracked) {
                     .color(palette.weak_text)
                     .width(0.6),
             );
+            if let Some(guess) = guess {
+                let line = HLine::new("your guess", guess);
+                plot.hline(line.color(palette.accent).width(2.0));
+            }
             let all = answer
                 .curves
                 .iter()
