@@ -9,7 +9,7 @@ use std::sync::Arc;
 use thiserror::Error;
 
 pub use fast::FastBackend;
-pub use naive::{NaiveBackend, Precision};
+pub use naive::{NaiveBackend, Precision, open_ruled};
 
 use crate::generate::{Sampler, Sampling};
 use crate::model::Model;

@@ -1,11 +1,13 @@
 //! The Mamba-1 mixer, step by step as in Mamba (arXiv:2312.00752) section 3.4 and Algorithm 2.
 
-use ndarray::{Array2, Array3, ArrayView1, Axis};
+use ndarray::{Array2, Array3, ArrayView1, ArrayView2, Axis};
 
 use super::layers::{causal_conv, columns, linear, rms_norm};
 use super::record;
 use crate::model::{MambaDims, MambaMixer, RecurrentDims};
-use crate::scan::{Projection, Real, ScanError, ScanInput, sequential, silu, softplus};
+use crate::scan::{
+    Projection, Real, Rule, ScanError, ScanInput, ruled, sequential, silu, softplus,
+};
 use crate::state::RecurrentState;
 use crate::trace::{Probe, Site, Tap};
 
@@ -15,6 +17,8 @@ pub(super) struct MixerState<T> {
     pub(super) conv_dk: Array2<T>,
     /// `[d, n]`; for Mamba-2 `d` is h · p.
     pub(super) ssm_dn: Array2<T>,
+    /// B·u of the last token, `[d, n]`: for rules that look back, and of no part of a snapshot.
+    pub(super) written_dn: Option<Array2<T>>,
 }
 
 impl<T: Real> MixerState<T> {
@@ -22,6 +26,7 @@ impl<T: Real> MixerState<T> {
         Self {
             conv_dk: Array2::zeros((dims.conv_channels, dims.d_conv)),
             ssm_dn: Array2::zeros((dims.d_inner, dims.d_state)),
+            written_dn: None,
         }
     }
 
@@ -34,12 +39,13 @@ impl<T: Real> MixerState<T> {
     }
 }
 
-/// Mixes tokens: `[l, e]` → `[l, e]`, moving `state` forward.
+/// Mixes tokens: `[l, e]` → `[l, e]`, moving `state` forward; by another rule than the usual where one is given.
 pub(super) fn mamba_mixer<T: Real>(
     x_le: &Array2<T>,
     weights: &MambaMixer,
     dims: &MambaDims,
     state: &mut MixerState<T>,
+    rule: Option<Rule>,
     layer: usize,
     tap: &mut dyn Tap,
 ) -> Result<Array2<T>, ScanError> {
@@ -103,11 +109,15 @@ pub(super) fn mamba_mixer<T: Real>(
     let mut h_ldn = tap
         .wants(h_site)
         .then(|| Array3::zeros((x_le.nrows(), d, n)));
-    let scanned = sequential(&input, |l, h_dn| {
+    let after_token = |l, h_dn: ArrayView2<'_, T>| {
         if let Some(h_ldn) = &mut h_ldn {
             h_ldn.index_axis_mut(Axis(0), l).assign(&h_dn);
         }
-    })?;
+    };
+    let scanned = match rule {
+        None => sequential(&input, after_token)?,
+        Some(rule) => ruled(&input, &rule, &mut state.written_dn, after_token)?,
+    };
     if let Some(h_ldn) = &h_ldn {
         record(tap, h_site, h_ldn);
     }

@@ -20,7 +20,7 @@ use self::mamba2::{Place, mamba2_mixer};
 use super::{Backend, BackendError, Reading, Session, check_ids};
 use crate::model::{BlockDims, FeedForwardDims, Layer, Mixer, MixerDims, Model};
 use crate::scan::{
-    Real, ScanError, ScanInput, ScanOutput, SsdInput, SsdOutput, sequential, ssd_sequential,
+    Real, Rule, ScanError, ScanInput, ScanOutput, SsdInput, SsdOutput, sequential, ssd_sequential,
 };
 use crate::state::{KvCache, LayerState, RecurrentState, State, StateBytes};
 use crate::trace::{Probe, Site, Tap};
@@ -51,9 +51,9 @@ impl Backend for NaiveBackend {
         Ok(match self.precision {
             Precision::Single => {
                 model.widen()?;
-                Box::new(NaiveSession::<f32>::new(model))
+                Box::new(NaiveSession::<f32>::new(model, None))
             }
-            Precision::Double => Box::new(NaiveSession::<f64>::new(model)),
+            Precision::Double => Box::new(NaiveSession::<f64>::new(model, None)),
         })
     }
 
@@ -68,6 +68,17 @@ impl Backend for NaiveBackend {
     ) -> Result<SsdOutput<f32>, BackendError> {
         Ok(ssd_sequential(input, |_, _| {})?)
     }
+}
+
+/// A session of the readable backend, in single precision, whose Mamba-1 layers move their state by `rule`; Mamba-2's and attention
+/// are as ever. A snapshot holds no input of the past: behind [`Session::set_state`] a rule that looks back begins as at the first
+/// token.
+///
+/// # Errors
+/// When there is no memory for the weights as f32.
+pub fn open_ruled(model: &Arc<Model>, rule: Rule) -> Result<Box<dyn Session>, BackendError> {
+    model.widen()?;
+    Ok(Box::new(NaiveSession::<f32>::new(model, Some(rule))))
 }
 
 /// What one block remembers.
@@ -90,16 +101,19 @@ impl<T: Real> Memory<T> {
 
 struct NaiveSession<T> {
     model: Arc<Model>,
+    /// How Mamba-1's scan moves, where not as usual.
+    rule: Option<Rule>,
     position: usize,
     layers: Vec<Memory<T>>,
     logits_v: Vec<f32>,
 }
 
 impl<T: Real> NaiveSession<T> {
-    fn new(model: &Arc<Model>) -> Self {
+    fn new(model: &Arc<Model>, rule: Option<Rule>) -> Self {
         let blocks = model.config.blocks.iter();
         Self {
             model: Arc::clone(model),
+            rule,
             position: 0,
             layers: blocks.map(|block| Memory::empty(&block.mixer)).collect(),
             logits_v: vec![0.0; model.config.vocab_size],
@@ -134,7 +148,7 @@ impl<T: Real> NaiveSession<T> {
                 reading,
                 tap: &mut *tap,
             };
-            x_le += &mix(&norm_le, layer, dims, memory, place)?;
+            x_le += &mix(&norm_le, layer, dims, memory, self.rule, place)?;
             if let Some(part) = &layer.feed_forward {
                 let norm_le = rms_norm(&x_le, Some(&part.norm), config.norm_eps);
                 let top = match dims.feed_forward {
@@ -169,11 +183,12 @@ fn mix<T: Real>(
     layer: &Layer,
     dims: &BlockDims,
     memory: &mut Memory<T>,
+    rule: Option<Rule>,
     place: Place<'_>,
 ) -> Result<Array2<T>, ScanError> {
     match (&layer.mixer, &dims.mixer, memory) {
         (Mixer::Mamba(weights), MixerDims::Mamba(dims), Memory::Recurrent(state)) => {
-            mamba_mixer(x_le, weights, dims, state, place.layer, place.tap)
+            mamba_mixer(x_le, weights, dims, state, rule, place.layer, place.tap)
         }
         (Mixer::Mamba2(weights), MixerDims::Mamba2(dims), Memory::Recurrent(state)) => {
             mamba2_mixer(x_le, weights, dims, state, place)
@@ -257,6 +272,7 @@ impl<T: Real> Session for NaiveSession<T> {
                 (Memory::Recurrent(mine), LayerState::Recurrent(given)) => {
                     mine.conv_dk = given.conv_dk.mapv(T::of);
                     mine.ssm_dn = given.ssm_dn.mapv(T::of);
+                    mine.written_dn = None;
                 }
                 (Memory::Attention(mine), LayerState::Attention(given)) => {
                     mine.keys = given.keys.mapv(T::of);
@@ -278,5 +294,35 @@ fn record<T: Real, D: ndarray::Dimension>(
 ) {
     if tap.wants(site) {
         tap.record(site, value.mapv(T::to_single).view().into_dyn());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::checkpoint::embedded;
+    use crate::discretize::Discretization;
+
+    fn scores(session: &mut dyn Session, chunk: usize) -> Vec<f32> {
+        let ids: Vec<u32> = (5..17).collect();
+        for part in ids.chunks(chunk) {
+            session.prefill(part, &mut ()).unwrap();
+        }
+        session.logits().unwrap().to_vec()
+    }
+
+    #[test]
+    fn the_usual_rule_changes_nothing_and_another_something() {
+        let model = Arc::new(embedded().unwrap());
+        let wanted = scores(&mut *NaiveBackend::default().open(&model).unwrap(), 12);
+        let by = |rule, chunk| scores(&mut *open_ruled(&model, rule).unwrap(), chunk);
+        assert_eq!(by(Rule::default(), 12), wanted);
+        let looking_back = Rule {
+            discretization: Discretization::ExponentialTrapezoidal { lambda: 0.5 },
+            ..Rule::default()
+        };
+        let other = by(looking_back, 12);
+        assert_ne!(other, wanted);
+        assert_eq!(by(looking_back, 5), other);
     }
 }
