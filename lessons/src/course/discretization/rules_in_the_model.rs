@@ -276,7 +276,7 @@ fn readouts(ui: &mut Ui, answer: &Sensitivity) {
     let words = match apart.lost {
         None => String::new(),
         Some(token) => format!(
-            "From token {token} on there are scores that are no finite numbers: under this rule the state has grown past every bound. Means are over the tokens with finite scores."
+            "At token {token} the scores stop being finite: under this rule the model's numbers have outgrown what f32 can hold. The mean KL is over the tokens with finite scores."
         ),
     };
     if !words.is_empty() {
@@ -359,7 +359,7 @@ fn dial(ui: &mut Ui, dial: &Dial) {
             format!("below 1; median {}", number(dial.median_z as f32)),
         );
     };
-    let value = value_axis(ui, "% of all steps");
+    let value = value_axis(ui, "% of steps");
     let plot = over_z(ui, "dial of steps", dial, value).y_grid_spacer(value_marks(ui));
     let bars = dial.bins.iter().map(|&(at, share)| {
         Bar::new(at, 100.0 * share)
