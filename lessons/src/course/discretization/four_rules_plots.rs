@@ -3,7 +3,7 @@
 use std::f64::consts::TAU;
 
 use egui::{Color32, RichText, Ui, vec2};
-use egui_plot::{AxisHints, Line, LineStyle, MarkerShape, Plot, Points, VLine};
+use egui_plot::{AxisHints, Line, MarkerShape, Plot, Points, VLine};
 
 use super::four_rules::{Comparison, RULES, Rule};
 use super::ode::WINDOW;
@@ -58,8 +58,8 @@ pub fn trajectories(ui: &mut Ui, which: &[bool], answer: Option<&Comparison>) {
         .y_grid_spacer(value_marks(ui))
         .include_x(0.0)
         .include_x(WINDOW)
-        .include_y(0.6 * limit)
-        .include_y(-0.4 * limit);
+        .include_y(0.4 * limit)
+        .include_y(-0.2 * limit);
     let Some(answer) = answer else {
         return show_plot(ui, "State over time", key, plot, |_| {});
     };
@@ -71,12 +71,7 @@ pub fn trajectories(ui: &mut Ui, which: &[bool], answer: Option<&Comparison>) {
                 .width(1.5),
         );
         for (colour, name, rule) in rules {
-            plot.line(
-                Line::new(name, rule.path.clone())
-                    .color(colour)
-                    .width(1.5)
-                    .style(LineStyle::dashed_loose()),
-            );
+            plot.line(Line::new(name, rule.path.clone()).color(colour).width(1.5));
             if rule.path.len() <= DOTS {
                 let dots = Points::new(name, rule.path.clone());
                 plot.points(dots.color(colour).radius(3.0));
@@ -210,10 +205,10 @@ pub fn table(ui: &mut Ui, which: &mut [bool], answer: Option<&Comparison>) {
     let palette = theme::palette(ui.visuals());
     let is_real = answer.is_none_or(|answer| answer.is_real);
     egui::Grid::new("four rules")
-        .num_columns(6)
-        .spacing(vec2(14.0, 9.0))
+        .num_columns(5)
+        .min_col_width(30.0)
+        .spacing(vec2(12.0, 9.0))
         .show(ui, |ui| {
-            ui.label("");
             ui.label(RichText::new("rule").small().color(palette.weak_text));
             let heads = if is_real {
                 [r"\bar A", r"\bar B"]
@@ -228,10 +223,11 @@ pub fn table(ui: &mut Ui, which: &mut [bool], answer: Option<&Comparison>) {
             }
             ui.end_row();
             for (i, (rule, shown)) in RULES.into_iter().zip(which).enumerate() {
-                let (rect, _) = ui.allocate_exact_size(vec2(14.0, 8.0), egui::Sense::hover());
-                let colour = palette.series[i];
-                ui.painter().rect_filled(rect, 2.0, colour);
-                ui.checkbox(shown, rule.title());
+                ui.horizontal(|ui| {
+                    let (rect, _) = ui.allocate_exact_size(vec2(14.0, 8.0), egui::Sense::hover());
+                    ui.painter().rect_filled(rect, 2.0, palette.series[i]);
+                    ui.checkbox(shown, RichText::new(rule.title()).small());
+                });
                 if let Some(found) = answer.and_then(|answer| answer.rules.get(i)) {
                     numbers(ui, found, is_real, palette.error);
                 }
@@ -252,12 +248,16 @@ fn numbers(ui: &mut Ui, rule: &Rule, is_real: bool, error: Color32) {
     });
     let [now, before] = rule.write;
     let write = if before > 0.0 {
-        format!("{} + {}", short(now), short(before))
+        format!("{now:.3} + {before:.3}")
     } else {
         short(now)
     };
     ui.label(RichText::new(write).small());
-    ui.label(RichText::new(format!("{:.1e}", rule.error).replace("e-", "e−")).small());
+    let off = match rule.error {
+        off if (0.01..100.0).contains(&off) => format!("{off:.3}"),
+        off => format!("{off:.1e}").replace("e-", "e−"),
+    };
+    ui.label(RichText::new(off).small());
     let slope = rule
         .slope
         .map_or("exact".to_owned(), |slope| format!("{slope:.2}"));
