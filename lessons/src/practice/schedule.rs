@@ -14,6 +14,8 @@ use super::log::{Review, settled};
 pub const DAY: i64 = 86_400;
 /// Seconds after which what was forgotten is asked again.
 pub const RELEARN: i64 = 600;
+/// New items a day, unless the learner says otherwise.
+pub const NEW_PER_DAY: usize = 10;
 /// Bounds of a memory's stability, in days.
 const STABILITY: (f64, f64) = (0.01, 36_500.0);
 

@@ -180,6 +180,11 @@ pub struct Outcome {
 }
 
 impl DrillEntry {
+    /// Whether it asks for a curve, which takes a pointer to enter.
+    pub fn is_curve(&self) -> bool {
+        self.id.starts_with("drill-curve-")
+    }
+
     /// The drill with the numbers of that seed.
     ///
     /// # Errors
