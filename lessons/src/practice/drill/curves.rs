@@ -48,7 +48,7 @@ fn curve(apart: usize, expected: Vec<f64>) -> Task {
 
 pub(super) const LEAK: DrillEntry = DrillEntry {
     id: "drill-curve-leak",
-    topic: "gates",
+    topic: "foundations",
     level: Level::Intermediate,
     title: "Drag the leak you expect",
     lesson: "leaky-integrator",
@@ -78,7 +78,7 @@ pub(super) const LEAK: DrillEntry = DrillEntry {
 
 pub(super) const FILL: DrillEntry = DrillEntry {
     id: "drill-curve-fill",
-    topic: "gates",
+    topic: "foundations",
     level: Level::Intermediate,
     title: "Drag how a slot fills",
     lesson: "leaky-integrator",

@@ -63,7 +63,7 @@ impl From<ConfigError> for DrillError {
 pub struct DrillEntry {
     /// Its name, unique among everything that is asked.
     pub id: &'static str,
-    /// What it is about: the name of a topic, or `code`.
+    /// What it is about: a topic of the bank's, or `code`.
     pub topic: &'static str,
     /// How hard it is.
     pub level: Level,
@@ -282,7 +282,7 @@ fn check_curve(task: &CurveTask, curve: &[f64]) -> Result<Outcome, DrillError> {
     Ok(outcome(off, task.tolerance, "the curve, on average,"))
 }
 
-/// All drills, easier ones first within a topic.
+/// All drills.
 pub const DRILLS: &[DrillEntry] = &[
     sizes::STATE_BYTES,
     sizes::KV_CROSSING,

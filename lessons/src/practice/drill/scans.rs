@@ -66,7 +66,7 @@ impl Way {
 
 pub(super) const SCAN_COMBINES: DrillEntry = DrillEntry {
     id: "drill-scan-combines",
-    topic: "scans",
+    topic: "scan-and-hardware",
     level: Level::Intermediate,
     title: "Work and depth of a scan",
     lesson: "gpu-scan",
@@ -103,7 +103,7 @@ pub(super) const SCAN_COMBINES: DrillEntry = DrillEntry {
 
 pub(super) const SSD_CHUNK: DrillEntry = DrillEntry {
     id: "drill-ssd-chunk",
-    topic: "scans",
+    topic: "ssd",
     level: Level::Advanced,
     title: "The chunk at which both halves of SSD cost the same",
     lesson: "ssd-duality",
@@ -137,7 +137,7 @@ pub(super) const SSD_CHUNK: DrillEntry = DrillEntry {
 
 pub(super) const FUSED_BYTES: DrillEntry = DrillEntry {
     id: "drill-fused-bytes",
-    topic: "scans",
+    topic: "scan-and-hardware",
     level: Level::Intermediate,
     title: "Bytes kept out of memory by fusing",
     lesson: "gpu-scan",

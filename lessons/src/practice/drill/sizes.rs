@@ -89,7 +89,7 @@ fn number(unit: &'static str, tolerance: f64, answer: f64) -> Task {
 
 pub(super) const STATE_BYTES: DrillEntry = DrillEntry {
     id: "drill-state-bytes",
-    topic: "memory",
+    topic: "foundations",
     level: Level::Basic,
     title: "Size of a hidden state",
     lesson: "why-compress",
@@ -125,7 +125,7 @@ pub(super) const STATE_BYTES: DrillEntry = DrillEntry {
 
 pub(super) const KV_CROSSING: DrillEntry = DrillEntry {
     id: "drill-kv-crossing",
-    topic: "memory",
+    topic: "foundations",
     level: Level::Intermediate,
     title: "Tokens until the cache passes the state",
     lesson: "why-compress",
@@ -163,7 +163,7 @@ pub(super) const KV_CROSSING: DrillEntry = DrillEntry {
 
 pub(super) const SERVER_POOL: DrillEntry = DrillEntry {
     id: "drill-server-pool",
-    topic: "memory",
+    topic: "deployment",
     level: Level::Intermediate,
     title: "A server's pool of states",
     lesson: "why-compress",
@@ -210,7 +210,7 @@ fn block_parameters(config: &Config) -> f64 {
 
 pub(super) const BREAK_EVEN_BATCH: DrillEntry = DrillEntry {
     id: "drill-break-even-batch",
-    topic: "memory",
+    topic: "deployment",
     level: Level::Advanced,
     title: "The batch at which states cost as much as weights",
     lesson: "why-compress",
@@ -244,7 +244,7 @@ pub(super) const BREAK_EVEN_BATCH: DrillEntry = DrillEntry {
 
 pub(super) const MAC_SHARE: DrillEntry = DrillEntry {
     id: "drill-mac-share",
-    topic: "memory",
+    topic: "foundations",
     level: Level::Intermediate,
     title: "The scan's share of the multiplications",
     lesson: "mamba-block",

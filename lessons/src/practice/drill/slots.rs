@@ -23,7 +23,7 @@ fn slot(draw: &mut Draw) -> f64 {
 
 pub(super) const HALF_LIFE: DrillEntry = DrillEntry {
     id: "drill-half-life",
-    topic: "gates",
+    topic: "foundations",
     level: Level::Basic,
     title: "Half-life of a slot",
     lesson: "leaky-integrator",
@@ -47,7 +47,7 @@ pub(super) const HALF_LIFE: DrillEntry = DrillEntry {
 
 pub(super) const GATE_LADDER: DrillEntry = DrillEntry {
     id: "drill-gate-ladder",
-    topic: "gates",
+    topic: "selection",
     level: Level::Intermediate,
     title: "One gate, sixteen time scales",
     lesson: "delta-is-the-gate",
@@ -74,7 +74,7 @@ pub(super) const GATE_LADDER: DrillEntry = DrillEntry {
 
 pub(super) const HOLD_THRESHOLD: DrillEntry = DrillEntry {
     id: "drill-hold-threshold",
-    topic: "gates",
+    topic: "selection",
     level: Level::Advanced,
     title: "How far the gate must close",
     lesson: "delta-is-the-gate",
@@ -104,7 +104,7 @@ pub(super) const HOLD_THRESHOLD: DrillEntry = DrillEntry {
 
 pub(super) const EULER_RATIO: DrillEntry = DrillEntry {
     id: "drill-euler-ratio",
-    topic: "gates",
+    topic: "discretization",
     level: Level::Advanced,
     title: "Mamba's B̄ over the paper's",
     lesson: "discretization",
