@@ -44,6 +44,9 @@ impl Quiz {
     fn print_list(&self, bank: &Bank) -> Result<(), Failure> {
         let mut out = stdout().lock();
         let wanted = |question: &&Question| self.is_wanted(&question.topic);
+        if !bank.questions.iter().any(|question| wanted(&question)) {
+            return Err(self.nothing_about(&bank.topics()));
+        }
         for question in bank.questions.iter().filter(wanted) {
             writeln!(
                 out,
@@ -75,13 +78,17 @@ impl Quiz {
             let mut topics: Vec<&str> = askable.iter().map(|item| item.topic).collect();
             topics.sort_unstable();
             topics.dedup();
-            return Err(Failure::Said(format!(
-                "there is nothing about {:?}; there are {}",
-                self.topic.as_deref().unwrap_or_default(),
-                topics.join(", ")
-            )));
+            return Err(self.nothing_about(&topics));
         }
         Ok(wanted)
+    }
+
+    fn nothing_about(&self, topics: &[&str]) -> Failure {
+        Failure::Said(format!(
+            "there is nothing about {:?}; there are {}",
+            self.topic.as_deref().unwrap_or_default(),
+            topics.join(", ")
+        ))
     }
 }
 
