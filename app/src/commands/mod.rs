@@ -3,6 +3,7 @@
 mod bench;
 mod check;
 mod prove;
+mod quiz;
 mod recall;
 mod run;
 mod trace;
@@ -53,6 +54,8 @@ enum Command {
     Recall(recall::Recall),
     /// Run the experiments of the lessons: what each expects and what this machine measures.
     Prove(prove::Prove),
+    /// Practise for an interview: what is due today, asked in the terminal.
+    Quiz(quiz::Quiz),
     /// Measure tokens a second for each backend.
     Bench(bench::Bench),
 }
@@ -119,6 +122,7 @@ pub fn main() -> ExitCode {
         Some(Command::Check(check)) => check.execute(),
         Some(Command::Recall(recall)) => recall.execute(),
         Some(Command::Prove(prove)) => prove.execute(),
+        Some(Command::Quiz(quiz)) => quiz.execute(),
         Some(Command::Bench(bench)) => bench.execute(),
     };
     match done {
@@ -140,7 +144,7 @@ fn open_window(model: Option<PathBuf>) -> ExitCode {
         .any(|name| std::env::var_os(name).is_some_and(|value| !value.is_empty()));
     if cfg!(all(unix, not(target_os = "macos"))) && !has_display {
         eprintln!(
-            "mambascope: there is no display to open a window on; the commands run, trace, check, recall, prove and bench work without one (mambascope --help)"
+            "mambascope: there is no display to open a window on; the commands run, trace, check, recall, prove, quiz and bench work without one (mambascope --help)"
         );
         return ExitCode::from(2);
     }

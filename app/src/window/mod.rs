@@ -33,7 +33,7 @@ pub use self::settings::{ChannelOrder, DeltaView, Page, Reading, ScopeSettings, 
 use crate::backends::{self, BackendChoice};
 
 /// What the system knows the program by; its data folder is named after it.
-const APP_ID: &str = "mambascope";
+pub(crate) const APP_ID: &str = "mambascope";
 /// The slot in which models are loaded.
 const MODEL: &str = "model";
 /// What is shown unless something else is asked for.
