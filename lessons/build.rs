@@ -1,4 +1,5 @@
-//! Takes the source files that the pages quote into the program, so that a quotation is what stood there when it was built.
+//! Takes the source files that the pages quote into the program, so that a quotation is what stood there when it was built, and
+//! the questions of the interview practice.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -24,8 +25,41 @@ fn main() -> io::Result<()> {
         let _ = writeln!(list, "({file:?}, include_str!({:?})),", path.display());
     }
     list.push_str("];\n");
-    fs::write(
-        Path::new(&env::var("OUT_DIR").map_err(io::Error::other)?).join("quoted.rs"),
-        list,
-    )
+    write("quoted.rs", &list)?;
+    practice(&root)
+}
+
+/// The files of questions, by name: `FILES`, name and text of each.
+fn practice(root: &Path) -> io::Result<()> {
+    let folder = root.join("assets/practice/en");
+    // A folder that is not there is never up to date: its parent is watched until it is.
+    let watched = if folder.exists() {
+        folder.clone()
+    } else {
+        root.join("assets")
+    };
+    println!("cargo::rerun-if-changed={}", watched.display());
+    let mut list = String::from("const FILES: &[(&str, &str)] = &[\n");
+    let entries = fs::read_dir(&folder).map_or_else(|_| Vec::new(), Iterator::collect);
+    let mut paths = BTreeSet::new();
+    for entry in entries {
+        paths.insert(entry?.path());
+    }
+    for path in paths {
+        if path
+            .extension()
+            .is_some_and(|extension| extension == "toml")
+        {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            let path = path.canonicalize()?;
+            let _ = writeln!(list, "({name:?}, include_str!({:?})),", path.display());
+        }
+    }
+    list.push_str("];\n");
+    write("practice.rs", &list)
+}
+
+fn write(name: &str, text: &str) -> io::Result<()> {
+    let folder = env::var("OUT_DIR").map_err(io::Error::other)?;
+    fs::write(Path::new(&folder).join(name), text)
 }

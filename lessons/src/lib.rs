@@ -3,6 +3,7 @@
 //! - [`theme`] holds every colour and distance;
 //! - [`widgets`] draw slices of numbers and texts, and know nothing of models;
 //! - [`course`] is the list of lessons, each with its [`demo`]s and [`experiment`]s;
+//! - [`practice`] asks what was learnt, and checks the answers by computing them;
 //! - [`reading_guide`] is the page that explains the pictures.
 
 pub mod course;
@@ -11,6 +12,7 @@ pub mod experiment;
 pub mod glossary;
 pub mod notebook;
 pub mod page;
+pub mod practice;
 pub mod reading_guide;
 pub mod theme;
 pub mod widgets;

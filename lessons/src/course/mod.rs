@@ -9,7 +9,7 @@ mod discretization;
 mod gpu_scan;
 mod hippo;
 mod hybrids;
-mod leaky_integrator;
+pub(crate) mod leaky_integrator;
 mod length_and_precision;
 mod mamba_block;
 mod reading_a_trained_mamba;

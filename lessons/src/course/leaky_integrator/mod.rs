@@ -1,7 +1,7 @@
 //! Demos and experiments of the lesson `leaky-integrator`: one slot, and what A, B, C, D and Δ do to it.
 
 mod experiments;
-mod one_slot;
+pub(crate) mod one_slot;
 
 use crate::demo::DemoEntry;
 use crate::experiment::Experiment;
