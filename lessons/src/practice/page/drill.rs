@@ -66,6 +66,13 @@ fn read_number(text: &str) -> Option<f64> {
     value.is_finite().then_some(value)
 }
 
+/// What a terminal shows and the window's fonts lack, as formulas.
+fn typeset(text: &str) -> String {
+    text.replace("Āᵏ⁺¹", r"$\bar A^{k+1}$")
+        .replace("B\u{304}", r"$\bar B$")
+        .replace('ᵏ', "$^k$")
+}
+
 /// What is kept of a response in the log.
 fn written(response: &Response) -> String {
     match response {
@@ -208,7 +215,7 @@ impl DrillAttempt {
         };
         ui.scope(|ui| {
             ui.set_max_width(LINE.min(ui.available_width()));
-            desk.texts.show(ui, &drill.text);
+            desk.texts.show(ui, &typeset(&drill.text));
         });
         ui.add_space(8.0);
         let is_checked = self.outcome.is_some();
@@ -268,7 +275,7 @@ impl DrillAttempt {
                 if let Ok(drill) = &self.drill {
                     heading(ui, "The calculation");
                     ui.set_max_width(LINE.min(ui.available_width()));
-                    desk.texts.show(ui, &drill.working);
+                    desk.texts.show(ui, &typeset(&drill.working));
                 }
                 ui.add_space(6.0);
                 let lesson = format!("Read the lesson: {}", lesson_title(self.entry.lesson));
