@@ -4,8 +4,8 @@ use egui::{Key, RichText, Ui, vec2};
 
 use super::desk::{Desk, Extra, experiment};
 use super::parts::{
-    LINE, capital, card, confidence, digit, free_key, heading, kicker, main_button, rating, small,
-    sources,
+    Stopwatch, capital, card, confidence, digit, free_key, heading, kicker, large_lines, lines,
+    main_button, rating, small, sources,
 };
 use super::question::prove;
 use super::record::Logged;
@@ -23,7 +23,7 @@ const BEGIN: f64 = 0.7;
 /// A judgement of a claim.
 #[derive(Clone, Debug)]
 pub(super) struct ClaimAttempt {
-    started: i64,
+    watch: Stopwatch,
     confidence: Option<f64>,
     judged: Option<(Verdict, Judged)>,
     logged: Option<Logged>,
@@ -32,11 +32,16 @@ pub(super) struct ClaimAttempt {
 impl ClaimAttempt {
     pub(super) fn new(now: i64) -> Self {
         Self {
-            started: now,
+            watch: Stopwatch::new(now),
             confidence: Some(BEGIN),
             judged: None,
             logged: None,
         }
+    }
+
+    /// Out of sight: its time does not run.
+    pub(super) fn pause(&mut self, now: i64) {
+        self.watch.pause(now);
     }
 
     /// Whether it has been judged and counted.
@@ -54,7 +59,7 @@ impl ClaimAttempt {
         let judged = claim.judge(verdict, sure);
         let evidence = Evidence {
             grade: judged.grade,
-            seconds: (desk.now - self.started).max(0) as f64,
+            seconds: self.watch.read(desk.now),
             expected_seconds: SECONDS,
             confidence: Some(sure),
         };
@@ -74,6 +79,7 @@ impl ClaimAttempt {
         claim: &Claim,
         desk: &mut Desk<'_>,
     ) -> Option<Logged> {
+        self.watch.go_on(desk.now);
         let Some(logged) = &mut self.logged else {
             let key = digit(ui).and_then(|digit| Verdict::ALL.get(usize::from(digit) - 1));
             let mut verdict = key.copied();
@@ -115,14 +121,7 @@ impl ClaimAttempt {
         card(ui, |ui| {
             kicker(ui, "Claim: true, imprecise or false?");
             ui.add_space(4.0);
-            ui.scope(|ui| {
-                let size = egui::FontId::proportional(17.0);
-                ui.style_mut()
-                    .text_styles
-                    .insert(egui::TextStyle::Body, size);
-                ui.set_max_width(LINE.min(ui.available_width()));
-                desk.texts.show(ui, &claim.text);
-            });
+            large_lines(ui, |ui| desk.texts.show(ui, &claim.text));
             ui.add_space(8.0);
             match &self.judged {
                 None => confidence(ui, LEAST_CONFIDENCE, &mut self.confidence),
@@ -132,7 +131,7 @@ impl ClaimAttempt {
             }
         });
         if self.judged.is_some() {
-            card(ui, |ui| correction(ui, claim, desk));
+            card(ui, |ui| lines(ui, |ui| correction(ui, claim, desk)));
             decision(ui, claim, desk);
         }
     }
@@ -158,7 +157,6 @@ impl ClaimAttempt {
 }
 
 fn correction(ui: &mut Ui, claim: &Claim, desk: &mut Desk<'_>) {
-    ui.set_max_width(LINE.min(ui.available_width()));
     kicker(ui, "How it is right");
     ui.add_space(4.0);
     desk.texts.show(ui, &claim.correction);

@@ -55,6 +55,7 @@ impl CourtPart {
             go = Some(place + 1);
         }
         if let Some(place) = go {
+            attempt.pause(desk.now);
             self.place = place;
             ui.ctx().request_repaint();
         }

@@ -6,8 +6,8 @@ use egui_plot::{AxisHints, Line, Plot, PlotPoint, PlotPoints, Points};
 use super::PracticeRequest;
 use super::desk::{Desk, Extra, lesson_title};
 use super::parts::{
-    LINE, card, confidence, describe, done_keys, free_key, heading, keys_are_free, kicker,
-    main_button, rating, small,
+    Stopwatch, card, confidence, describe, done_keys, free_key, heading, keys_are_free, kicker,
+    lines, main_button, rating, small,
 };
 use super::record::Logged;
 use crate::practice::drill::{
@@ -73,6 +73,11 @@ fn typeset(text: &str) -> String {
         .replace('ᵏ', "$^k$")
 }
 
+/// A drill's title in plain text: no font has the bar over the B.
+pub(super) fn title(entry: &DrillEntry) -> String {
+    entry.title.replace("B\u{304}", "B-bar")
+}
+
 /// What is kept of a response in the log.
 fn written(response: &Response) -> String {
     match response {
@@ -91,7 +96,7 @@ pub(super) struct DrillAttempt {
     drill: Result<Drill, DrillError>,
     seed: u64,
     sheet: Sheet,
-    started: i64,
+    watch: Stopwatch,
     confidence: Option<f64>,
     outcome: Option<Result<Outcome, DrillError>>,
     logged: Option<Logged>,
@@ -110,11 +115,16 @@ impl DrillAttempt {
             sheet: drill.as_ref().map(Sheet::of).unwrap_or_default(),
             drill,
             seed,
-            started: now,
+            watch: Stopwatch::new(now),
             confidence: None,
             outcome: None,
             logged: None,
         }
+    }
+
+    /// Out of sight: its time does not run.
+    pub(super) fn pause(&mut self, now: i64) {
+        self.watch.pause(now);
     }
 
     /// Whether it has been checked and counted.
@@ -145,7 +155,7 @@ impl DrillAttempt {
                 } else {
                     Grade::Wrong
                 },
-                seconds: (desk.now - self.started).max(0) as f64,
+                seconds: self.watch.read(desk.now),
                 expected_seconds: f64::from(mock::seconds(drill.level)),
                 confidence: self.confidence,
             };
@@ -162,6 +172,7 @@ impl DrillAttempt {
 
     /// The bar under the drill. Gives the answer when the learner goes on.
     pub(super) fn actions(&mut self, ui: &mut Ui, desk: &mut Desk<'_>) -> Option<Logged> {
+        self.watch.go_on(desk.now);
         let ready = match &self.drill {
             Ok(drill) => self.sheet.response(&drill.task).is_some(),
             Err(_) => false,
@@ -170,10 +181,7 @@ impl DrillAttempt {
         ui.horizontal_wrapped(|ui| {
             let Some(logged) = &mut self.logged else {
                 let pressed = main_button(ui, ready, "Check");
-                small(
-                    ui,
-                    "Enter; among formulas, Ctrl+Enter. The first check of these numbers counts.",
-                );
+                small(ui, "Enter. The first check of these numbers counts.");
                 let entered = keys_are_free(ui) && ui.input(|input| input.key_pressed(Key::Enter));
                 if ready && (pressed || entered || done_keys(ui)) {
                     self.check(desk);
@@ -203,7 +211,7 @@ impl DrillAttempt {
     fn task(&mut self, ui: &mut Ui, desk: &mut Desk<'_>) {
         let entry = self.entry;
         kicker(ui, &describe("Drill", entry.level, entry.topic));
-        ui.label(RichText::new(entry.title).strong().size(17.0));
+        ui.label(RichText::new(title(entry)).strong().size(17.0));
         self.numbers(ui, desk);
         ui.add_space(4.0);
         let drill = match &self.drill {
@@ -213,10 +221,7 @@ impl DrillAttempt {
                 return;
             }
         };
-        ui.scope(|ui| {
-            ui.set_max_width(LINE.min(ui.available_width()));
-            desk.texts.show(ui, &typeset(&drill.text));
-        });
+        lines(ui, |ui| desk.texts.show(ui, &typeset(&drill.text)));
         ui.add_space(8.0);
         let is_checked = self.outcome.is_some();
         let entered = match &drill.task {
@@ -274,8 +279,7 @@ impl DrillAttempt {
                 ui.label(RichText::new(&outcome.feedback).strong().color(colour));
                 if let Ok(drill) = &self.drill {
                     heading(ui, "The calculation");
-                    ui.set_max_width(LINE.min(ui.available_width()));
-                    desk.texts.show(ui, &typeset(&drill.working));
+                    lines(ui, |ui| desk.texts.show(ui, &typeset(&drill.working)));
                 }
                 ui.add_space(6.0);
                 let lesson = format!("Read the lesson: {}", lesson_title(self.entry.lesson));

@@ -1,9 +1,9 @@
 //! The drills: a list of all, and the one that is open.
 
-use egui::{RichText, Ui, vec2};
+use egui::{Panel, RichText, ScrollArea, Ui, vec2};
 
 use super::desk::{Attempts, Desk};
-use super::drill::DrillAttempt;
+use super::drill::{DrillAttempt, title};
 use super::parts::{bar, empty, neighbours, sheet, small, topic_title};
 use super::settings::PracticeSettings;
 use crate::practice::drill::{DRILLS, DrillEntry};
@@ -27,11 +27,19 @@ fn item(entry: &'static DrillEntry) -> Item<'static> {
     }
 }
 
+/// The drills that the filters let through, topic by topic.
+fn admitted(settings: &PracticeSettings) -> Vec<&'static DrillEntry> {
+    let entries = DRILLS.iter().filter(|entry| settings.admits(&item(entry)));
+    let mut row: Vec<&'static DrillEntry> = entries.collect();
+    let first = |topic: &str| DRILLS.iter().position(|entry| entry.topic == topic);
+    row.sort_by_key(|entry| first(entry.topic));
+    row
+}
+
 impl DrillsPart {
     /// Draws it.
     pub(super) fn show(&mut self, ui: &mut Ui, desk: &mut Desk<'_>, settings: &PracticeSettings) {
-        let entries = DRILLS.iter().filter(|entry| settings.admits(&item(entry)));
-        let row: Vec<&'static DrillEntry> = entries.collect();
+        let row = admitted(settings);
         let open = row.iter().position(|entry| Some(entry.id) == self.current);
         let place = open.unwrap_or(0);
         let Some(entry) = row.get(place).copied() else {
@@ -43,66 +51,64 @@ impl DrillsPart {
             return;
         };
         self.current = Some(entry.id);
+        let mut go = list(ui, &row, place, desk);
         let made = || DrillAttempt::new(entry, desk.now);
         let attempt = self
             .attempts
             .entry(entry.id.to_owned())
             .or_insert_with(made);
         let done = bar(ui, |ui| attempt.actions(ui, desk));
-        let mut go = None;
         sheet(ui, ("drill", entry.id), |ui| {
-            go = neighbours(ui, place, row.len(), "drills");
-            go = go.or(list(ui, &row, place, desk));
+            go = go.or(neighbours(ui, place, row.len(), "drills"));
             ui.push_id((entry.id, attempt.seed()), |ui| attempt.body(ui, desk));
         });
         if done.is_some() {
-            self.attempts.remove(entry.id);
             go = Some((place + 1) % row.len().max(1));
         }
         if let Some(next) = go.and_then(|place| row.get(place)) {
+            attempt.pause(desk.now);
+            if attempt.is_logged() {
+                // Another time it has other numbers.
+                self.attempts.remove(entry.id);
+            }
             self.current = Some(next.id);
             ui.ctx().request_repaint();
         }
     }
 }
 
-/// The names of the drills by topic; gives the one that was chosen.
+/// The names of the drills, topic by topic; gives the one that was chosen.
 fn list(ui: &mut Ui, row: &[&'static DrillEntry], place: usize, desk: &Desk<'_>) -> Option<usize> {
     let palette = theme::palette(ui.visuals());
     let mut chosen = None;
-    let mut from = 0;
-    while let Some(first) = row.get(from) {
-        let of_topic = row.iter().skip(from);
-        let count = of_topic
-            .take_while(|entry| entry.topic == first.topic)
-            .count();
-        ui.horizontal_top(|ui| {
-            let name = RichText::new(topic_title(first.topic))
-                .small()
-                .color(palette.weak_text);
-            ui.add_sized(
-                vec2(64.0, 24.0),
-                egui::Label::new(name).halign(egui::Align::Min),
-            );
-            ui.horizontal_wrapped(|ui| {
-                ui.spacing_mut().item_spacing = vec2(4.0, 4.0);
-                for (i, entry) in row.iter().enumerate().skip(from).take(count) {
-                    let is_seen = !desk.record.deck.card(entry.id).is_new();
-                    let mark = if is_seen { "  ✔" } else { "" };
-                    let text = format!("{}{mark}", entry.title);
-                    if ui.selectable_label(i == place, text).clicked() {
+    Panel::left("list of drills")
+        .resizable(true)
+        .default_size(214.0)
+        .size_range(160.0..=320.0)
+        .show(ui, |ui| {
+            ScrollArea::vertical().auto_shrink(false).show(ui, |ui| {
+                ui.spacing_mut().item_spacing.y = 3.0;
+                let mut topic = "";
+                for (i, entry) in row.iter().enumerate() {
+                    if entry.topic != topic {
+                        topic = entry.topic;
+                        ui.add_space(8.0);
+                        small(ui, topic_title(topic));
+                    }
+                    let is_done = !desk.record.deck.card(entry.id).is_new();
+                    let mark = if is_done { "  ✔" } else { "" };
+                    let text = RichText::new(format!("{}{mark}", title(entry))).size(13.0);
+                    let button = egui::Button::selectable(i == place, text)
+                        .wrap()
+                        .min_size(vec2(ui.available_width(), 0.0));
+                    if ui.add(button).clicked() {
                         chosen = Some(i);
                     }
                 }
+                ui.add_space(8.0);
+                let key = RichText::new("✔ done at least once").small();
+                ui.label(key.color(palette.weak_text));
             });
         });
-        from += count;
-    }
-    if row
-        .iter()
-        .any(|entry| !desk.record.deck.card(entry.id).is_new())
-    {
-        small(ui, "✔ done at least once");
-    }
     chosen
 }

@@ -7,8 +7,8 @@ use egui::{Color32, RichText, Ui, vec2};
 use super::PracticeRequest;
 use super::desk::{Desk, Extra};
 use super::parts::{
-    LINE, bar, capital, card, date, describe, digit, done_keys, empty, heading, kicker,
-    main_button, neighbours, sheet, small, words,
+    bar, capital, card, date, describe, digit, done_keys, empty, heading, kicker, large_lines,
+    lines, main_button, neighbours, sheet, small, words,
 };
 use super::question::solution;
 use super::record::Logged;
@@ -160,8 +160,7 @@ impl Sitting {
                 kicker(ui, &describe("Question", planned.level, &planned.topic));
                 ui.add_space(4.0);
                 if let Some(question) = desk.bank.question(&planned.id) {
-                    ui.set_max_width(LINE.min(ui.available_width()));
-                    desk.texts.show(ui, &question.question);
+                    large_lines(ui, |ui| desk.texts.show(ui, &question.question));
                 }
                 ui.add_space(8.0);
                 ui.push_id(&planned.id, |ui| {
@@ -260,19 +259,18 @@ impl Sitting {
         };
         card(ui, |ui| {
             kicker(ui, &describe("Question", question.level, &question.topic));
-            ui.set_max_width(LINE.min(ui.available_width()));
-            desk.texts.show(ui, &question.question);
+            large_lines(ui, |ui| desk.texts.show(ui, &question.question));
             heading(ui, "Your answer");
             let text = answer.text.trim();
             if text.is_empty() {
                 small(ui, "Nothing was written.");
             } else {
-                ui.label(text);
+                lines(ui, |ui| ui.label(text));
             }
             let took = clock_text(answer.seconds as i64);
             small(ui, format!("It took {took} minutes."));
         });
-        card(ui, |ui| solution(ui, question, desk, true));
+        card(ui, |ui| solution(ui, question, desk));
     }
 
     /// Grades the answer that is shown; the grade counts in the schedule, and so does another one later.

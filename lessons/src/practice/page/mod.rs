@@ -225,7 +225,7 @@ fn log_ui(ui: &mut Ui, desk: &mut Desk<'_>, importing: &mut Option<String>) {
     ui.separator();
     let has_log = desk.record.log().is_some();
     let count = desk.record.reviews().len();
-    small(ui, format!("Your answers: {count} lines in the log"));
+    small(ui, format!("Lines in the log of your answers: {count}"));
     ui.horizontal(|ui| {
         let export = egui::Button::new("Export…");
         if ui.add_enabled(has_log && count > 0, export).clicked() {

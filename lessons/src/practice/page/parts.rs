@@ -8,7 +8,7 @@ use crate::theme;
 use crate::widgets::plots::named_menu;
 
 /// Widest line of text, about a hundred characters.
-pub(super) const LINE: f32 = 720.0;
+const LINE: f32 = 720.0;
 
 /// Widest column of a part.
 const COLUMN: f32 = 900.0;
@@ -119,6 +119,72 @@ pub(super) fn card<R>(ui: &mut Ui, contents: impl FnOnce(&mut Ui) -> R) -> R {
         });
     ui.add_space(4.0);
     shown.inner
+}
+
+/// Text in lines of a length that reads well.
+pub(super) fn lines<R>(ui: &mut Ui, contents: impl FnOnce(&mut Ui) -> R) -> R {
+    ui.scope(|ui| {
+        ui.set_max_width(LINE.min(ui.available_width()));
+        contents(ui)
+    })
+    .inner
+}
+
+/// The same for a question: larger.
+pub(super) fn large_lines<R>(ui: &mut Ui, contents: impl FnOnce(&mut Ui) -> R) -> R {
+    lines(ui, |ui| {
+        let size = egui::FontId::proportional(17.0);
+        let styles = &mut ui.style_mut().text_styles;
+        styles.insert(egui::TextStyle::Body, size);
+        contents(ui)
+    })
+}
+
+/// The time something takes, without that in which it was out of sight.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Stopwatch {
+    started: i64,
+    spent: i64,
+    is_paused: bool,
+}
+
+impl Stopwatch {
+    /// Most seconds that count: who comes back after a day has not thought for a day.
+    const MOST: i64 = 3_600;
+
+    pub(super) fn new(now: i64) -> Self {
+        Self {
+            started: now,
+            spent: 0,
+            is_paused: false,
+        }
+    }
+
+    pub(super) fn pause(&mut self, now: i64) {
+        if !self.is_paused {
+            self.spent = self.seconds(now);
+            self.is_paused = true;
+        }
+    }
+
+    pub(super) fn go_on(&mut self, now: i64) {
+        if self.is_paused {
+            self.started = now;
+            self.is_paused = false;
+        }
+    }
+
+    fn seconds(&self, now: i64) -> i64 {
+        if self.is_paused {
+            return self.spent;
+        }
+        (self.spent + (now - self.started).max(0)).min(Self::MOST)
+    }
+
+    /// Seconds so far.
+    pub(super) fn read(&self, now: i64) -> f64 {
+        self.seconds(now) as f64
+    }
 }
 
 /// A small heading in the accent colour.

@@ -1,13 +1,13 @@
 //! How far one has come: what is due, what is known, whether confidence fits, and how it is forgotten.
 
-use egui::{RichText, Ui, vec2};
+use egui::{Align2, RichText, Sense, TextStyle, Ui, vec2};
 use egui_plot::{AxisHints, HLine, Line, LineStyle, Plot, PlotPoints, Points, VLine};
 
 use super::desk::Desk;
-use super::parts::{LINE, card, heading, sheet, small, span, topic_title};
+use super::parts::{card, heading, sheet, small, span, topic_title};
 use super::review::queue;
 use super::settings::PracticeSettings;
-use crate::practice::schedule::{CalibrationPoint, Card, DAY};
+use crate::practice::schedule::{CalibrationPoint, Card, DAY, Mastery};
 use crate::practice::{Item, Kind, drill, items};
 use crate::theme;
 use crate::widgets::controls::columns;
@@ -15,6 +15,8 @@ use crate::widgets::plots::{axis, line_key, marks, named_menu, show_plot};
 
 /// The probability at which an item comes back.
 const RETENTION: f64 = 0.9;
+/// Height of a topic's row.
+const ROW: f32 = 26.0;
 /// Points of a forgetting curve.
 const POINTS: usize = 120;
 
@@ -58,7 +60,7 @@ impl ProgressPart {
             );
             card(ui, |ui| mastery(ui, desk, &all));
             card(ui, |ui| {
-                columns(ui, 290.0, 2, |i, ui| match i {
+                columns(ui, 320.0, 2, |i, ui| match i {
                     0 => calibration(ui, &standing.calibration),
                     _ => self.forgetting(ui, desk, &seen),
                 });
@@ -143,8 +145,6 @@ fn tiles(ui: &mut Ui, tiles: &[(String, &str)]) {
 
 /// A bar for each topic, in two columns.
 fn mastery(ui: &mut Ui, desk: &Desk<'_>, items: &[Item<'_>]) {
-    const ROW: f32 = 26.0;
-    let palette = theme::palette(ui.visuals());
     let mastery = desk.record.deck.mastery(items, desk.now);
     ui.label(RichText::new("Mastery by topic").strong().size(15.0));
     small(
@@ -157,34 +157,47 @@ fn mastery(ui: &mut Ui, desk: &Desk<'_>, items: &[Item<'_>]) {
         let part = mastery.iter().skip(column * half).take(half);
         ui.spacing_mut().item_spacing.y = 0.0;
         for topic in part {
-            ui.horizontal(|ui| {
-                ui.set_height(ROW);
-                let name = egui::Label::new(topic_title(&topic.topic)).halign(egui::Align::Min);
-                ui.add_sized(vec2(130.0, ROW), name);
-                let percent = (100.0 * topic.known).round();
-                let width = ui.available_width() - 130.0;
-                let bar = egui::ProgressBar::new(topic.known as f32)
-                    .desired_width(width.max(60.0))
-                    .desired_height(12.0)
-                    .corner_radius(3)
-                    .fill(palette.series[2]);
-                let bar = ui.add(bar);
-                bar.widget_info(|| {
-                    let text = format!("{}: {percent} % known", topic_title(&topic.topic));
-                    egui::WidgetInfo::labeled(egui::accesskit::Role::ProgressIndicator, true, text)
-                });
-                small(
-                    ui,
-                    format!("{percent} %, {} of {} seen", topic.seen, topic.items),
-                );
-            });
+            topic_row(ui, &topic_title(&topic.topic), topic);
         }
     });
 }
 
+/// A topic's name, its bar, and what it says.
+fn topic_row(ui: &mut Ui, name: &str, topic: &Mastery) {
+    const NAME: f32 = 130.0;
+    const SAYS: f32 = 122.0;
+    let palette = theme::palette(ui.visuals());
+    let percent = (100.0 * topic.known).round();
+    let says = format!("{percent} %, {} of {} seen", topic.seen, topic.items);
+    let (rect, row) = ui.allocate_exact_size(vec2(ui.available_width(), ROW), Sense::hover());
+    row.widget_info(|| {
+        let text = format!("{name}: {says}");
+        egui::WidgetInfo::labeled(egui::accesskit::Role::Label, true, text)
+    });
+    let text = |at: f32, text: &str, style: TextStyle, colour| {
+        let font = style.resolve(ui.style());
+        let place = egui::pos2(at, rect.center().y);
+        ui.painter()
+            .text(place, Align2::LEFT_CENTER, text, font, colour);
+    };
+    text(rect.left(), name, TextStyle::Body, palette.text);
+    let room = rect
+        .with_min_x(rect.left() + NAME)
+        .with_max_x(rect.right() - SAYS)
+        .shrink2(vec2(0.0, 7.0));
+    text(
+        room.right() + 8.0,
+        &says,
+        TextStyle::Small,
+        palette.weak_text,
+    );
+    let filled = room.with_max_x(room.left() + room.width() * topic.known as f32);
+    ui.painter().rect_filled(room, 3.0, palette.control);
+    ui.painter().rect_filled(filled, 3.0, palette.series[2]);
+}
+
 /// A place for a plot that has nothing to show yet.
 fn nothing(ui: &mut Ui, title: &str, text: &str) {
-    ui.set_max_width(LINE.min(ui.available_width()));
     heading(ui, title);
     small(ui, text);
 }
@@ -200,6 +213,17 @@ fn calibration(ui: &mut Ui, points: &[CalibrationPoint]) {
         return;
     }
     let palette = theme::palette(ui.visuals());
+    // As high as the menu beside it, so that the plots line up.
+    let height = ui.spacing().interact_size.y;
+    ui.allocate_ui(vec2(ui.available_width(), height), |ui| {
+        ui.set_min_height(height);
+        small(
+            ui,
+            "On the dashed line you know what you know; below it you are too sure.",
+        );
+    });
+    let mut room = ui.new_child(egui::UiBuilder::new().max_rect(ui.available_rect_before_wrap()));
+    let ui = &mut room;
     let [yours, ..] = palette.series;
     let key = |ui: &mut Ui| {
         line_key(ui, yours, "you (larger: more answers)".to_owned());

@@ -5,8 +5,8 @@ use egui::{Key, Ui};
 use super::PracticeRequest;
 use super::desk::{Desk, Extra};
 use super::parts::{
-    LINE, capital, card, confidence, describe, done_keys, free_key, heading, kicker, main_button,
-    rating, small, sources, words,
+    Stopwatch, capital, card, confidence, describe, done_keys, free_key, heading, kicker,
+    large_lines, lines, main_button, rating, small, sources, words,
 };
 use super::record::Logged;
 use crate::practice::bank::Question;
@@ -17,9 +17,8 @@ use crate::widgets::controls::choice;
 /// An attempt at a question.
 #[derive(Clone, Debug)]
 pub(super) struct QuestionAttempt {
-    /// When it was first shown, and when its answer was revealed.
-    started: i64,
-    revealed: Option<i64>,
+    watch: Stopwatch,
+    is_revealed: bool,
     text: String,
     confidence: Option<f64>,
     /// How right the learner finds it.
@@ -29,19 +28,23 @@ pub(super) struct QuestionAttempt {
 impl QuestionAttempt {
     pub(super) fn new(now: i64) -> Self {
         Self {
-            started: now,
-            revealed: None,
+            watch: Stopwatch::new(now),
+            is_revealed: false,
             text: String::new(),
             confidence: None,
             grade: None,
         }
     }
 
+    /// Out of sight: its time does not run.
+    pub(super) fn pause(&mut self, now: i64) {
+        self.watch.pause(now);
+    }
+
     fn evidence(&self, question: &Question, now: i64) -> Evidence {
-        let seconds = self.revealed.unwrap_or(now) - self.started;
         Evidence {
             grade: self.grade.unwrap_or(Grade::Right),
-            seconds: seconds.max(0) as f64,
+            seconds: self.watch.read(now),
             expected_seconds: f64::from(mock::seconds(question.level)),
             confidence: self.confidence,
         }
@@ -54,7 +57,8 @@ impl QuestionAttempt {
         question: &Question,
         desk: &mut Desk<'_>,
     ) -> Option<Logged> {
-        if self.revealed.is_none() {
+        if !self.is_revealed {
+            self.watch.go_on(desk.now);
             ui.horizontal(|ui| {
                 let pressed = main_button(ui, true, "Show the answer");
                 small(
@@ -62,7 +66,8 @@ impl QuestionAttempt {
                     "Space; while you write, Ctrl+Enter. Say or write your answer first.",
                 );
                 if pressed || free_key(ui, Key::Space) || done_keys(ui) {
-                    self.revealed = Some(desk.now);
+                    self.is_revealed = true;
+                    self.watch.pause(desk.now);
                     ui.memory_mut(|memory| {
                         if let Some(id) = memory.focused() {
                             memory.surrender_focus(id);
@@ -111,46 +116,38 @@ impl QuestionAttempt {
         card(ui, |ui| {
             kicker(ui, &describe("Question", question.level, &question.topic));
             ui.add_space(4.0);
-            ui.scope(|ui| {
-                let size = egui::FontId::proportional(17.0);
-                ui.style_mut()
-                    .text_styles
-                    .insert(egui::TextStyle::Body, size);
-                ui.set_max_width(LINE.min(ui.available_width()));
-                desk.texts.show(ui, &question.question);
-            });
+            large_lines(ui, |ui| desk.texts.show(ui, &question.question));
             ui.add_space(8.0);
             let hint = "In your own words, as you would say it. Nobody reads it but you.";
             words(ui, "Your answer", hint, 4, &mut self.text);
             ui.add_space(4.0);
-            if self.revealed.is_none() {
+            if !self.is_revealed {
                 confidence(ui, 0.0, &mut self.confidence);
             } else if let Some(sure) = self.confidence {
                 small(ui, format!("You were {:.0} % sure.", 100.0 * sure));
             }
         });
-        if self.revealed.is_some() {
-            card(ui, |ui| solution(ui, question, desk, true));
+        if self.is_revealed {
+            card(ui, |ui| solution(ui, question, desk));
         }
     }
 }
 
 /// The model answer, with what belongs to it.
-pub(super) fn solution(ui: &mut Ui, question: &Question, desk: &mut Desk<'_>, proves: bool) {
-    ui.set_max_width(LINE.min(ui.available_width()));
-    ui.horizontal(|ui| {
-        kicker(ui, "Model answer");
-        if proves {
+pub(super) fn solution(ui: &mut Ui, question: &Question, desk: &mut Desk<'_>) {
+    lines(ui, |ui| {
+        ui.horizontal(|ui| {
+            kicker(ui, "Model answer");
             prove(ui, &question.preset_line(), desk);
-        }
+        });
+        ui.add_space(4.0);
+        desk.texts.show(ui, &question.answer);
+        heading(ui, "What interviewers listen for");
+        desk.texts.show(ui, &bullets(&question.listens_for));
+        heading(ui, "Often answered wrongly");
+        desk.texts.show(ui, &bullets(&question.common_wrong));
+        sources(ui, &question.sources);
     });
-    ui.add_space(4.0);
-    desk.texts.show(ui, &question.answer);
-    heading(ui, "What interviewers listen for");
-    desk.texts.show(ui, &bullets(&question.listens_for));
-    heading(ui, "Often answered wrongly");
-    desk.texts.show(ui, &bullets(&question.common_wrong));
-    sources(ui, &question.sources);
 }
 
 /// The button that leads to the demo which shows it.

@@ -37,6 +37,15 @@ impl Attempt {
         }
     }
 
+    /// Out of sight: its time does not run.
+    fn pause(&mut self, now: i64) {
+        match self {
+            Self::Question(attempt) => attempt.pause(now),
+            Self::Drill(attempt) => attempt.pause(now),
+            Self::Claim(attempt) => attempt.pause(now),
+        }
+    }
+
     fn actions(&mut self, ui: &mut Ui, id: &str, desk: &mut Desk<'_>) -> Option<Logged> {
         let bank = desk.bank;
         match self {
@@ -121,6 +130,11 @@ impl ReviewPart {
             self.current = row.get(place + 1).map(|item| item.id.to_owned());
             ui.ctx().request_repaint();
         } else if let Some(next) = go.and_then(|place| row.get(place)) {
+            attempt.pause(desk.now);
+            if attempt.is_logged() {
+                // Passed by without a word: when it comes back it begins anew.
+                self.attempts.remove(item.id);
+            }
             self.current = Some(next.id.to_owned());
             ui.ctx().request_repaint();
         }
