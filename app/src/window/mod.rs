@@ -359,7 +359,7 @@ impl Window {
             Page::Compare => self.compare.is_settled(),
             Page::Lessons | Page::Practice | Page::Guide => true,
         };
-        let is_settled = is_settled && self.notebook.is_settled();
+        let is_settled = is_settled && self.notebook.is_settled() && self.practice.is_settled();
         !self.engine.is_busy() && is_settled && self.backends.found.is_none() && delivered
     }
 

@@ -494,7 +494,7 @@ fn a_log_goes_out_and_comes_in_elsewhere() {
     let name = "Path of a log to add to this one";
     elsewhere.write(Role::TextInput, name, &file.display().to_string());
     elsewhere.click("Add its answers");
-    assert!(elsewhere.says("1 answers were added"));
+    assert!(elsewhere.says("Answers added: 1; there already: 0."));
     assert_eq!(elsewhere.reviews(), learner.reviews());
 }
 
@@ -685,6 +685,10 @@ fn every_part_is_drawn() {
         save(learner, "interview-grading");
         save(open(Part::Progress, true), "progress-empty");
         save(open(Part::Progress, false), "progress");
+        std::fs::write(folder.path().join(FILE), "no line\n{\"schema\":1,\"it").unwrap();
+        let mut learner = open(Part::Progress, false);
+        learner.click("Import…");
+        save(learner, "damaged");
         let mut done = open(Part::Review, true);
         done.window.state_mut().settings.new_per_day = 0;
         save(done, "review-done");

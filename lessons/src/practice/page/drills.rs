@@ -96,7 +96,7 @@ fn list(ui: &mut Ui, row: &[&'static DrillEntry], place: usize, desk: &Desk<'_>)
                         small(ui, topic_title(topic));
                     }
                     let is_done = !desk.record.deck.card(entry.id).is_new();
-                    let mark = if is_done { "  ✔" } else { "" };
+                    let mark = if is_done { "\u{a0}✔" } else { "" };
                     let text = RichText::new(format!("{}{mark}", title(entry))).size(13.0);
                     let button = egui::Button::selectable(i == place, text)
                         .wrap()

@@ -6,6 +6,7 @@ mod desk;
 mod drill;
 mod drills;
 mod interview;
+mod log_ui;
 mod parts;
 mod progress;
 mod question;
@@ -14,15 +15,16 @@ mod review;
 pub mod settings;
 
 use std::collections::HashSet;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use egui::{Key, Panel, RichText, ScrollArea, Ui, vec2};
+use egui::{Panel, RichText, ScrollArea, Ui, vec2};
 use mambascope_core::engine::Engine;
 
 use self::court::CourtPart;
 use self::desk::Desk;
 use self::drills::DrillsPart;
 use self::interview::InterviewPart;
+use self::log_ui::LogBox;
 use self::parts::{filter, small, topic_title};
 use self::progress::ProgressPart;
 use self::record::Record;
@@ -66,8 +68,7 @@ pub struct PracticePage {
     court: CourtPart,
     interview: InterviewPart,
     progress: ProgressPart,
-    /// The path of the log to take in, while it is being typed.
-    importing: Option<String>,
+    log: LogBox,
 }
 
 impl PracticePage {
@@ -88,7 +89,7 @@ impl PracticePage {
             court: CourtPart::default(),
             interview: InterviewPart::default(),
             progress: ProgressPart::default(),
-            importing: None,
+            log: LogBox::default(),
         }
     }
 
@@ -107,6 +108,11 @@ impl PracticePage {
     /// Forgets what the page has asked of the engine.
     pub fn leave(&mut self, engine: &Engine) {
         self.asked.drain().for_each(|name| engine.forget(name));
+    }
+
+    /// Whether nothing is on its way between the log and another file.
+    pub fn is_settled(&self) -> bool {
+        self.log.is_settled()
     }
 
     /// Draws the page. `now` is in seconds since 1970, `offset` the seconds that local time is ahead of UTC.
@@ -148,7 +154,7 @@ impl PracticePage {
                 ScrollArea::vertical().auto_shrink(false).show(ui, |ui| {
                     parts_ui(ui, &desk, settings, is_running);
                     filters_ui(ui, &desk, settings);
-                    log_ui(ui, &mut desk, &mut self.importing);
+                    self.log.show(ui, &mut desk);
                 });
             });
         match settings.part {
@@ -191,6 +197,9 @@ fn parts_ui(ui: &mut Ui, desk: &Desk<'_>, settings: &mut PracticeSettings, is_ru
 fn filters_ui(ui: &mut Ui, desk: &Desk<'_>, settings: &mut PracticeSettings) {
     ui.add_space(10.0);
     ui.separator();
+    small(ui, "Review and drills ask about").on_hover_text(
+        "The claim court and the interview take from everything, and the progress is that of everything",
+    );
     let mut topics: Vec<String> = Vec::new();
     for item in items(desk.bank) {
         if !topics.iter().any(|topic| topic == item.topic) {
@@ -216,106 +225,4 @@ fn filters_ui(ui: &mut Ui, desk: &Desk<'_>, settings: &mut PracticeSettings) {
         let field = egui::DragValue::new(&mut settings.new_per_day).range(0..=MOST_NEW);
         ui.add(field).labelled_by(label.id);
     });
-}
-
-/// Taking the log out and in, and what there is to say about it.
-fn log_ui(ui: &mut Ui, desk: &mut Desk<'_>, importing: &mut Option<String>) {
-    let palette = theme::palette(ui.visuals());
-    ui.add_space(6.0);
-    ui.separator();
-    let has_log = desk.record.log().is_some();
-    let count = desk.record.reviews().len();
-    small(ui, format!("Lines in the log of your answers: {count}"));
-    ui.horizontal(|ui| {
-        let export = egui::Button::new("Export…");
-        if ui.add_enabled(has_log && count > 0, export).clicked() {
-            export_log(desk);
-        }
-        let import = egui::Button::new("Import…");
-        if ui.add_enabled(has_log, import).clicked() {
-            *importing = match importing {
-                Some(_) => None,
-                None => Some(String::new()),
-            };
-        }
-    });
-    if import_ui(ui, desk, importing) {
-        *importing = None;
-    }
-    let mut told = None;
-    for (i, notice) in desk.record.notices.iter().enumerate() {
-        ui.add_space(4.0);
-        ui.horizontal_wrapped(|ui| {
-            ui.label(RichText::new(notice).small().color(palette.warning));
-        });
-        if has_log && ui.small_button("I have read this").clicked() {
-            told = Some(i);
-        }
-    }
-    if let Some(told) = told {
-        desk.record.notices.remove(told);
-    }
-}
-
-fn export_log(desk: &mut Desk<'_>) {
-    let Some(log) = desk.record.log() else { return };
-    // Lines of a newer form belong to it: the file, not what was read of it.
-    match std::fs::read_to_string(log.path()) {
-        Ok(text) => desk.requests.push(PracticeRequest::Save {
-            name: "mambascope-reviews.jsonl".to_owned(),
-            ending: "jsonl",
-            text,
-        }),
-        Err(error) => {
-            let path = log.path().display();
-            let notice = format!("The review log {path} could not be read: {error}.");
-            desk.record.notices.push(notice);
-        }
-    }
-}
-
-/// A field for the path of a log to take in; whether it is done with.
-fn import_ui(ui: &mut Ui, desk: &mut Desk<'_>, importing: &mut Option<String>) -> bool {
-    let Some(path) = importing else { return false };
-    let label = small(ui, "Path of a log to add to this one");
-    let field = egui::TextEdit::singleline(path)
-        .desired_width(f32::INFINITY)
-        .hint_text("/home/you/mambascope-reviews.jsonl");
-    let edit = ui.add(field).labelled_by(label.id);
-    let entered = edit.lost_focus() && ui.input(|input| input.key_pressed(Key::Enter));
-    let ready = !path.trim().is_empty();
-    let button = egui::Button::new("Add its answers");
-    let pressed = ui.add_enabled(ready, button).clicked();
-    if !(ready && (pressed || entered)) {
-        return false;
-    }
-    let Some(log) = desk.record.log().cloned() else {
-        return true;
-    };
-    let notice = match log.import(&PathBuf::from(path.trim())) {
-        Ok(imported) => {
-            desk.record.take(&imported);
-            let mut text = format!(
-                "{} answers were added, {} were there already.",
-                imported.added.len(),
-                imported.known
-            );
-            if imported.newer > 0 {
-                text.push_str(&format!(
-                    " {} are of a newer Mambascope: kept, not counted.",
-                    imported.newer
-                ));
-            }
-            if imported.unreadable > 0 {
-                text.push_str(&format!(
-                    " {} lines could not be read and were left out.",
-                    imported.unreadable
-                ));
-            }
-            text
-        }
-        Err(error) => format!("{error}."),
-    };
-    desk.record.notices.push(notice);
-    true
 }

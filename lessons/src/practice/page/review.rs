@@ -15,7 +15,7 @@ use crate::practice::{Item, Kind, drill, items};
 /// An attempt at whatever has come up.
 enum Attempt {
     Question(QuestionAttempt),
-    Drill(DrillAttempt),
+    Drill(Box<DrillAttempt>),
     Claim(ClaimAttempt),
 }
 
@@ -24,7 +24,10 @@ impl Attempt {
         Some(match item.kind {
             Kind::Question => Self::Question(QuestionAttempt::new(now)),
             Kind::Claim => Self::Claim(ClaimAttempt::new(now)),
-            Kind::Drill => Self::Drill(DrillAttempt::new(drill::drill(item.id)?, now)),
+            Kind::Drill => {
+                let entry = drill::drill(item.id)?;
+                Self::Drill(Box::new(DrillAttempt::new(entry, now)))
+            }
         })
     }
 
