@@ -15,13 +15,15 @@ use mambascope_core::job::Workshop;
 use mambascope_lessons::course::{LESSONS, Lesson};
 use mambascope_lessons::notebook::Notebook;
 use mambascope_lessons::notebook::settings::NotebookSettings;
+use mambascope_lessons::page::formulas;
 use mambascope_lessons::practice::bank::{Bank, Level};
-use mambascope_lessons::practice::drill::{DRILLS, DrillEntry, Response, drill};
+use mambascope_lessons::practice::drill::{DRILLS, DrillEntry, Response, Task, drill};
 use mambascope_lessons::practice::log::{FILE, Review, ReviewLog};
 use mambascope_lessons::practice::page::settings::{Part, PracticeSettings};
 use mambascope_lessons::practice::page::{PracticePage, PracticeRequest};
 use mambascope_lessons::practice::schedule::{DAY, Rating};
 use mambascope_lessons::theme;
+use mambascope_lessons::widgets::formula::Typeset;
 
 /// A moment to begin at.
 const NOW: i64 = 1_795_633_500;
@@ -201,6 +203,19 @@ impl Learner {
         self.settle();
     }
 
+    /// Replaces what stands in a field.
+    fn write_anew(&mut self, label: &str, text: &str) {
+        let field = |learner: &Self| {
+            let field = learner.window.get_by_role_and_label(Role::TextInput, label);
+            field.focus();
+        };
+        field(self);
+        self.window.run_steps(2);
+        self.window.key_press_modifiers(Modifiers::COMMAND, Key::A);
+        self.window.run_steps(2);
+        self.write(Role::TextInput, label, text);
+    }
+
     fn says(&self, text: &str) -> bool {
         self.window
             .query_all_by_label_contains(text)
@@ -331,24 +346,38 @@ fn open_drill(learner: &mut Learner, id: &str) -> u64 {
 }
 
 #[test]
-fn a_drill_accepts_the_computed_number() {
+fn every_drill_accepts_the_computed_answer_typed_in() {
     let mut learner = Learner::open(Part::Drills, None);
-    for id in ["drill-half-life", "drill-kv-crossing"] {
-        let seed = open_drill(&mut learner, id);
-        let drawn = drill(id).unwrap().draw(seed).unwrap();
-        let Response::Number(answer) = drawn.answer() else {
-            panic!("{id} asks for no number");
+    for entry in DRILLS {
+        let seed = open_drill(&mut learner, entry.id);
+        let drawn = entry.draw(seed).unwrap();
+        let is_typed = match drawn.answer() {
+            Response::Number(answer) => {
+                learner.write(Role::TextInput, "Your number", &answer.to_string());
+                true
+            }
+            Response::Code(formulas) => {
+                let Task::Code(task) = &drawn.task else {
+                    panic!("{} has no fields", entry.id);
+                };
+                for (field, formula) in task.fields.iter().zip(formulas) {
+                    learner.write_anew(&format!("{} =", field.label), &formula);
+                }
+                true
+            }
+            // Dragged in a test of its own; here the flat line it begins with is checked.
+            Response::Curve(_) => false,
         };
-        learner.write(Role::TextInput, "Your number", &answer.to_string());
-        learner.press(Key::Enter);
-        assert!(learner.says("Right:"), "{id}");
-        assert!(learner.says("The calculation"));
-        let review = learner.reviews().last().unwrap();
-        assert!(review.correct && review.item == id);
-        assert_eq!(review.seed, Some(seed));
+        learner.click("Check");
+        assert!(learner.says("The calculation"), "{}", entry.id);
+        let review = learner.reviews().last().unwrap().clone();
+        assert_eq!((review.item.as_str(), review.seed), (entry.id, Some(seed)));
+        assert_eq!(review.correct, is_typed, "{}", entry.id);
+        assert_eq!(learner.says("Right:"), is_typed, "{}", entry.id);
         learner.press(Key::Space);
-        assert!(!learner.says("The calculation"));
+        assert!(!learner.says("The calculation"), "{}", entry.id);
     }
+    assert_eq!(learner.reviews().len(), DRILLS.len());
 }
 
 #[test]
@@ -553,14 +582,72 @@ fn parts_are_drawn_without_a_data_folder_and_every_control_has_a_name() {
 
 #[test]
 fn filters_leave_what_they_say() {
-    let mut learner = Learner::open(Part::Review, None);
-    learner.window.state_mut().settings.topic = Some("memory".to_owned());
-    learner.window.state_mut().settings.level = Some(Level::Advanced);
-    learner.settle();
-    assert!(learner.says("1 of 1 to answer"));
-    learner.window.state_mut().settings.topic = Some("no such topic".to_owned());
+    let mut learner = Learner::open(Part::Drills, None);
+    let topic = DRILLS[0].topic;
+    let count = |level: Level| {
+        let of = DRILLS.iter().filter(|entry| entry.topic == topic);
+        of.filter(|entry| entry.level == level).count()
+    };
+    for level in Level::ALL {
+        let settings = &mut learner.window.state_mut().settings;
+        settings.topic = Some(topic.to_owned());
+        settings.level = Some(level);
+        learner.settle();
+        let line = match count(level) {
+            0 => "No drills here".to_owned(),
+            count => format!("1 of {count} drills"),
+        };
+        assert!(learner.says(&line), "{line}");
+    }
+    let settings = &mut learner.window.state_mut().settings;
+    settings.part = Part::Review;
+    settings.topic = Some("no such topic".to_owned());
     learner.settle();
     assert!(learner.says("Nothing to ask"));
+}
+
+#[test]
+fn every_text_is_typeset_and_drawn() {
+    let bank = bank();
+    for question in &bank.questions {
+        let (listens, wrong) = (
+            question.listens_for.join("\n"),
+            question.common_wrong.join("\n"),
+        );
+        for text in [&question.question, &question.answer, &listens, &wrong] {
+            typesets(&question.id, text);
+        }
+    }
+    for claim in &bank.claims {
+        for text in [&claim.text, &claim.correction, &claim.decides] {
+            typesets(&claim.id, text);
+        }
+    }
+    // A letter that no font has stops the drawing.
+    let size = [1280.0, 3000.0];
+    let mut learner = Learner::with(page(None), Part::Review, size);
+    learner.window.state_mut().settings.new_per_day = 200;
+    learner.settle();
+    for _ in &bank.questions {
+        learner.press(Key::Space);
+        assert!(learner.says("Model answer"));
+        learner.press(Key::Num3);
+    }
+    assert_eq!(learner.reviews().len(), bank.questions.len());
+    let mut learner = Learner::with(page(None), Part::Court, size);
+    for claim in &bank.claims {
+        learner.press(Key::Num2);
+        assert!(learner.says("What decides it"), "{}", claim.id);
+        learner.press(Key::Space);
+    }
+    assert_eq!(learner.reviews().len(), bank.claims.len());
+}
+
+fn typesets(id: &str, text: &str) {
+    for (tex, is_inline) in formulas(text) {
+        let typeset = Typeset::new(&tex, is_inline).unwrap_or_else(|error| panic!("{id}: {error}"));
+        assert!(typeset.size().x > 0.0, "{id}: {tex} is empty");
+    }
 }
 
 /// Answers as of some weeks of practice.

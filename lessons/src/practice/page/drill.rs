@@ -71,6 +71,7 @@ fn typeset(text: &str) -> String {
     text.replace("Āᵏ⁺¹", r"$\bar A^{k+1}$")
         .replace("B\u{304}", r"$\bar B$")
         .replace('ᵏ', "$^k$")
+        .replace('ⁿ', "$^n$")
 }
 
 /// A drill's title in plain text: no font has the bar over the B.

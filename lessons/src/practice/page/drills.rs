@@ -14,6 +14,8 @@ use crate::theme;
 #[derive(Default)]
 pub(super) struct DrillsPart {
     current: Option<&'static str>,
+    /// The one the list was last scrolled to.
+    listed: Option<&'static str>,
     attempts: Attempts<DrillAttempt>,
 }
 
@@ -44,14 +46,14 @@ impl DrillsPart {
         let place = open.unwrap_or(0);
         let Some(entry) = row.get(place).copied() else {
             sheet(ui, "no drills", |ui| {
-                let text = "No drill is of this topic and this level. Choose others on the left: drills are on \
-                            memory, gates, scans and code.";
+                let text = "No drill is of this topic and this level. Choose others on the left.";
                 empty(ui, "No drills here", text);
             });
             return;
         };
         self.current = Some(entry.id);
-        let mut go = list(ui, &row, place, desk);
+        let is_fresh = self.listed.replace(entry.id) != Some(entry.id);
+        let mut go = list(ui, &row, place, is_fresh, desk);
         let made = || DrillAttempt::new(entry, desk.now);
         let attempt = self
             .attempts
@@ -77,8 +79,15 @@ impl DrillsPart {
     }
 }
 
-/// The names of the drills, topic by topic; gives the one that was chosen.
-fn list(ui: &mut Ui, row: &[&'static DrillEntry], place: usize, desk: &Desk<'_>) -> Option<usize> {
+/// The names of the drills, topic by topic, scrolled to the one that is open when it is `is_fresh`; gives the one that was
+/// chosen.
+fn list(
+    ui: &mut Ui,
+    row: &[&'static DrillEntry],
+    place: usize,
+    is_fresh: bool,
+    desk: &Desk<'_>,
+) -> Option<usize> {
     let palette = theme::palette(ui.visuals());
     let mut chosen = None;
     Panel::left("list of drills")
@@ -101,7 +110,11 @@ fn list(ui: &mut Ui, row: &[&'static DrillEntry], place: usize, desk: &Desk<'_>)
                     let button = egui::Button::selectable(i == place, text)
                         .wrap()
                         .min_size(vec2(ui.available_width(), 0.0));
-                    if ui.add(button).clicked() {
+                    let button = ui.add(button);
+                    if is_fresh && i == place && !ui.is_rect_visible(button.rect.expand(8.0)) {
+                        button.scroll_to_me(None);
+                    }
+                    if button.clicked() {
                         chosen = Some(i);
                     }
                 }
