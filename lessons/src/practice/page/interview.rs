@@ -21,6 +21,8 @@ struct Sitting {
     plan: Plan,
     answers: Vec<Answered>,
     place: usize,
+    /// The question whose field has been given the keys: one writes without reaching for it.
+    focused: Option<usize>,
     started: i64,
     /// Up to when the time has been given to questions.
     counted: i64,
@@ -94,6 +96,7 @@ impl InterviewPart {
                 logged: vec![None; plan.questions.len()],
                 plan,
                 place: 0,
+                focused: None,
                 started: desk.now,
                 counted: desk.now,
                 ended: None,
@@ -165,7 +168,10 @@ impl Sitting {
                 ui.add_space(8.0);
                 ui.push_id(&planned.id, |ui| {
                     let hint = "What you would say";
-                    words(ui, "Your answer", hint, 10, &mut answer.text);
+                    let field = words(ui, "Your answer", hint, 10, &mut answer.text);
+                    if self.focused.replace(place) != Some(place) {
+                        field.request_focus();
+                    }
                 });
             });
         });
@@ -185,7 +191,9 @@ impl Sitting {
     fn grade(&mut self, ui: &mut Ui, desk: &mut Desk<'_>) -> bool {
         let (place, count) = (self.place, self.answers.len());
         let mut leaves = false;
-        let mut chosen = digit(ui).and_then(Rating::of_key);
+        // Who was writing a number when the time ran out did not mean to grade.
+        let is_fresh = self.ended.is_some_and(|ended| desk.now < ended + 2);
+        let mut chosen = digit(ui).filter(|_| !is_fresh).and_then(Rating::of_key);
         bar(ui, |ui| {
             ui.horizontal_wrapped(|ui| {
                 let grade = self.answers.get(place).and_then(|answer| answer.grade);

@@ -227,13 +227,19 @@ pub(super) fn sources(ui: &mut Ui, sources: &[Reference]) {
 }
 
 /// A field for words of the learner's own, with its name over it.
-pub(super) fn words(ui: &mut Ui, name: &str, hint: &str, rows: usize, text: &mut String) {
+pub(super) fn words(
+    ui: &mut Ui,
+    name: &str,
+    hint: &str,
+    rows: usize,
+    text: &mut String,
+) -> Response {
     let label = small(ui, name);
     let field = egui::TextEdit::multiline(text)
         .desired_width(f32::INFINITY)
         .desired_rows(rows)
         .hint_text(hint);
-    ui.add(field).labelled_by(label.id);
+    ui.add(field).labelled_by(label.id)
 }
 
 /// How sure the learner is, in percent; nothing until the slider is moved, unless there was something.
