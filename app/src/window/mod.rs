@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use egui::{Align, Context, Frame, Layout, Panel, RichText, ScrollArea, Ui, ViewportBuilder};
 use mambascope_core::checkpoint::LoadError;
@@ -23,6 +23,7 @@ use mambascope_core::job::{Answer, Job, JobError, ModelRef, Workshop};
 use mambascope_core::model::Model;
 use mambascope_lessons::demo::Around;
 use mambascope_lessons::notebook::{Notebook, NotebookRequest};
+use mambascope_lessons::practice::page::{PracticePage, PracticeRequest};
 use mambascope_lessons::reading_guide::ReadingGuide;
 use mambascope_lessons::theme::{self, Palette};
 
@@ -45,6 +46,9 @@ const COPY: &str = "copy";
 /// Changed settings are written this long after the last change, in seconds: not every letter of a prompt, and not only
 /// when the window is closed, which a crash never does.
 const SAVE_AFTER: f64 = 2.0;
+
+/// Seconds that local time is ahead of UTC, for the days of the practice: none, for the standard library knows no time zones.
+const UTC_OFFSET: i64 = 0;
 
 /// Opens the window and stays until it is closed.
 pub fn open(model: Option<PathBuf>) -> ExitCode {
@@ -204,6 +208,7 @@ pub struct Window {
     scope: ScopePage,
     compare: ComparePage,
     notebook: Notebook,
+    practice: PracticePage,
     guide: ReadingGuide,
     opening: Option<AskPath>,
     saving: Option<Saving>,
@@ -261,6 +266,7 @@ impl Window {
             load_failed: false,
             model: None,
             notebook: Notebook::new(None),
+            practice: PracticePage::new(None),
             guide: ReadingGuide::default(),
             opening: None,
             saving: None,
@@ -271,9 +277,10 @@ impl Window {
         })
     }
 
-    /// Reads the notes kept in this data folder, and keeps them there from now on.
+    /// Reads the notes and the answers kept in this data folder, and keeps them there from now on.
     pub fn keep_notes_in(&mut self, data_folder: Option<&Path>) {
         self.notebook = Notebook::new(data_folder);
+        self.practice = PracticePage::new(data_folder);
     }
 
     /// Draws everything. Called for every frame.
@@ -315,6 +322,7 @@ impl Window {
                     .show(ui, &mut self.settings.compare, &mut around);
             }
             Page::Lessons => self.lessons_page(ui, &mut requests),
+            Page::Practice => self.practice_page(ui, &mut requests),
             Page::Guide => self.guide_page(ui),
         }
         for request in requests {
@@ -349,9 +357,9 @@ impl Window {
         let is_settled = match self.settings.page {
             Page::Scope => self.scope.is_settled(),
             Page::Compare => self.compare.is_settled(),
-            Page::Lessons | Page::Guide => true,
+            Page::Lessons | Page::Practice | Page::Guide => true,
         };
-        let is_settled = is_settled && self.notebook.is_settled();
+        let is_settled = is_settled && self.notebook.is_settled() && self.practice.is_settled();
         !self.engine.is_busy() && is_settled && self.backends.found.is_none() && delivered
     }
 
@@ -488,6 +496,7 @@ impl Window {
             Page::Scope => self.scope.halt(&self.engine),
             Page::Compare => self.compare.leave(&self.engine),
             Page::Lessons => self.notebook.leave(&self.engine),
+            Page::Practice => self.practice.leave(&self.engine),
             Page::Guide => {}
         }
     }
@@ -659,6 +668,50 @@ impl Window {
         }
     }
 
+    fn practice_page(&mut self, ui: &mut Ui, requests: &mut Vec<Request>) {
+        let mut wanted = Vec::new();
+        self.practice.show(
+            ui,
+            &self.engine,
+            now(),
+            UTC_OFFSET,
+            &mut self.settings.practice,
+            &mut wanted,
+        );
+        for request in wanted {
+            match request {
+                PracticeRequest::Save { name, ending, text } => requests.push(Request::Save {
+                    name,
+                    ending,
+                    job: Box::new(move |path| Job::SaveText {
+                        path,
+                        text: Later::new(move || text.clone()),
+                    }),
+                }),
+                PracticeRequest::Lesson(lesson) => {
+                    self.notebook.go(&mut self.settings.notebook, &lesson);
+                    self.settings.page = Page::Lessons;
+                }
+                PracticeRequest::Prove(preset) => self.prove(&preset),
+            }
+            ui.request_repaint();
+        }
+    }
+
+    /// Goes to the demo of a preset.
+    fn prove(&mut self, preset: &str) {
+        let settings = &mut self.settings.notebook;
+        match self.notebook.go_to_demo(&self.engine, settings, preset) {
+            Ok(()) => self.settings.page = Page::Lessons,
+            Err(error) => {
+                self.notice = Some(Notice {
+                    text: error.to_string(),
+                    is_error: true,
+                });
+            }
+        }
+    }
+
     fn guide_page(&mut self, ui: &mut Ui) {
         egui::CentralPanel::default().show(ui, |ui| {
             ScrollArea::vertical().auto_shrink(false).show(ui, |ui| {
@@ -735,6 +788,14 @@ impl eframe::App for Window {
     fn auto_save_interval(&self) -> Duration {
         Duration::from_secs_f64(SAVE_AFTER)
     }
+}
+
+/// The moment, in seconds since 1970; 0 for a clock that is set before that.
+fn now() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |since| {
+        i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+    })
 }
 
 /// The folder a model came from.

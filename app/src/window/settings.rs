@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use mambascope_core::generate::Sampling;
 use mambascope_core::trace::DEFAULT_BUDGET;
 use mambascope_lessons::notebook::settings::NotebookSettings;
+use mambascope_lessons::practice::page::settings::PracticeSettings;
 use serde::{Deserialize, Serialize};
 
 use super::compare::CompareSettings;
@@ -14,6 +15,8 @@ use super::compare::CompareSettings;
 pub enum Page {
     /// Read, try and prove.
     Lessons,
+    /// Answer, and be asked again.
+    Practice,
     /// Watch a model write.
     #[default]
     Scope,
@@ -25,12 +28,19 @@ pub enum Page {
 
 impl Page {
     /// All pages, in the order of the tabs.
-    pub const ALL: [Page; 4] = [Page::Lessons, Page::Scope, Page::Compare, Page::Guide];
+    pub const ALL: [Page; 5] = [
+        Page::Lessons,
+        Page::Practice,
+        Page::Scope,
+        Page::Compare,
+        Page::Guide,
+    ];
 
     /// Text of its tab.
     pub fn title(self) -> &'static str {
         match self {
             Page::Lessons => "Lessons",
+            Page::Practice => "Practice",
             Page::Scope => "Scope",
             Page::Compare => "Compare",
             Page::Guide => "Reading the pictures",
@@ -233,6 +243,8 @@ pub struct Settings {
     pub compare: CompareSettings,
     /// Of the lessons.
     pub notebook: NotebookSettings,
+    /// Of the practice.
+    pub practice: PracticeSettings,
     /// Leaves out measured times, so that two pictures of the same page are the same.
     #[serde(skip)]
     pub hide_timings: bool,
@@ -249,6 +261,7 @@ impl Default for Settings {
             scope: ScopeSettings::default(),
             compare: CompareSettings::default(),
             notebook: NotebookSettings::default(),
+            practice: PracticeSettings::default(),
             hide_timings: false,
         }
     }

@@ -14,6 +14,7 @@ pub mod claims;
 pub mod drill;
 pub mod log;
 pub mod mock;
+pub mod page;
 pub mod schedule;
 
 use bank::{Bank, Level};

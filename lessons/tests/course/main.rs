@@ -8,6 +8,7 @@
 mod demos;
 mod notebook;
 mod pages;
+mod practice;
 
 use std::sync::Arc;
 

@@ -1,0 +1,358 @@
+//! The mock interview: half an hour of questions against the clock, then grading next to the model answers, then a report.
+
+use std::time::Duration;
+
+use egui::{Color32, RichText, Ui, vec2};
+
+use super::PracticeRequest;
+use super::desk::{Desk, Extra};
+use super::parts::{
+    bar, capital, card, date, describe, digit, done_keys, empty, heading, kicker, large_lines,
+    lines, main_button, neighbours, sheet, small, words,
+};
+use super::question::solution;
+use super::record::Logged;
+use crate::practice::mock::{Answered, MINUTES, Plan, report};
+use crate::practice::schedule::{Evidence, Grade, Rating};
+use crate::theme;
+
+/// An interview that has begun.
+struct Sitting {
+    plan: Plan,
+    answers: Vec<Answered>,
+    place: usize,
+    /// The question whose field has been given the keys: one writes without reaching for it.
+    focused: Option<usize>,
+    started: i64,
+    /// Up to when the time has been given to questions.
+    counted: i64,
+    /// When it ended; the grading follows.
+    ended: Option<i64>,
+    /// What the grades were counted as.
+    logged: Vec<Option<Logged>>,
+}
+
+/// The part of the page.
+#[derive(Default)]
+pub(super) struct InterviewPart {
+    sitting: Option<Sitting>,
+}
+
+impl InterviewPart {
+    /// Whether the clock runs.
+    pub(super) fn is_running(&self) -> bool {
+        let sitting = self.sitting.as_ref();
+        sitting.is_some_and(|sitting| sitting.ended.is_none())
+    }
+
+    /// Draws it.
+    pub(super) fn show(&mut self, ui: &mut Ui, desk: &mut Desk<'_>) {
+        if desk.bank.questions.is_empty() {
+            let text = "This build has no questions. The drills are there.";
+            sheet(ui, "no interview", |ui| empty(ui, "No questions", text));
+            return;
+        }
+        let leaves = match &mut self.sitting {
+            None => {
+                self.begin(ui, desk);
+                false
+            }
+            Some(sitting) => {
+                sitting.tick(desk.now);
+                if sitting.ended.is_none() {
+                    sitting.ask(ui, desk);
+                    ui.ctx().request_repaint_after(Duration::from_millis(500));
+                    false
+                } else {
+                    sitting.grade(ui, desk)
+                }
+            }
+        };
+        if leaves {
+            self.sitting = None;
+            ui.ctx().request_repaint();
+        }
+    }
+
+    fn begin(&mut self, ui: &mut Ui, desk: &Desk<'_>) {
+        let begins = bar(ui, |ui| main_button(ui, true, "Begin the interview"));
+        sheet(ui, "interview", |ui| {
+            let text = format!(
+                "{MINUTES} minutes, questions of all levels, easier ones first. Write or say each answer; model answers come only \
+                 at the end, next to yours, for you to grade. The grades count in the schedule, and the whole can be saved as a \
+                 report to print. The clock does not stop, and the interview is not kept when the window closes."
+            );
+            empty(ui, "Mock interview", &text);
+        });
+        if begins {
+            let plan = Plan::new(desk.bank, desk.now.unsigned_abs(), MINUTES);
+            let blank = |id: &String| Answered {
+                id: id.clone(),
+                ..Answered::default()
+            };
+            let ids = plan.questions.iter().map(|question| &question.id);
+            self.sitting = Some(Sitting {
+                answers: ids.map(blank).collect(),
+                logged: vec![None; plan.questions.len()],
+                plan,
+                place: 0,
+                focused: None,
+                started: desk.now,
+                counted: desk.now,
+                ended: None,
+            });
+            ui.ctx().request_repaint();
+        }
+    }
+}
+
+impl Sitting {
+    /// Gives the time since the last frame to the question that is open; ends when there is none left.
+    fn tick(&mut self, now: i64) {
+        if self.ended.is_some() {
+            return;
+        }
+        let end = self.started + i64::from(60 * MINUTES);
+        let until = now.min(end);
+        if let Some(answer) = self.answers.get_mut(self.place) {
+            answer.seconds += (until - self.counted).max(0) as f64;
+        }
+        self.counted = until.max(self.counted);
+        if now >= end {
+            self.end(end);
+        }
+    }
+
+    fn end(&mut self, at: i64) {
+        self.ended = Some(at);
+        self.place = 0;
+    }
+
+    /// A question against the clock.
+    fn ask(&mut self, ui: &mut Ui, desk: &mut Desk<'_>) {
+        let (place, count) = (self.place, self.answers.len());
+        let Some((planned, answer)) = self
+            .plan
+            .questions
+            .get(place)
+            .zip(self.answers.get_mut(place))
+        else {
+            self.end(desk.now);
+            return;
+        };
+        let is_last = place + 1 >= count;
+        let (mut next, mut ends) = (done_keys(ui), false);
+        bar(ui, |ui| {
+            ui.horizontal(|ui| {
+                let text = if is_last {
+                    "Done: to the grading"
+                } else {
+                    "Next question"
+                };
+                next |= main_button(ui, true, text);
+                small(ui, "Ctrl+Enter");
+                ends = !is_last && ui.button("End the interview").clicked();
+            });
+        });
+        let left = (i64::from(60 * MINUTES) - (desk.now - self.started)).max(0);
+        let mut go = None;
+        sheet(ui, ("asking", place), |ui| {
+            go = neighbours(ui, place, count, "questions");
+            clock(ui, left, answer.seconds, f64::from(planned.seconds));
+            card(ui, |ui| {
+                kicker(ui, &describe("Question", planned.level, &planned.topic));
+                ui.add_space(4.0);
+                if let Some(question) = desk.bank.question(&planned.id) {
+                    large_lines(ui, |ui| desk.texts.show(ui, &question.question));
+                }
+                ui.add_space(8.0);
+                ui.push_id(&planned.id, |ui| {
+                    let hint = "What you would say";
+                    let field = words(ui, "Your answer", hint, 10, &mut answer.text);
+                    if self.focused.replace(place) != Some(place) {
+                        field.request_focus();
+                    }
+                });
+            });
+        });
+        if ends || (next && is_last) {
+            self.end(desk.now);
+        } else if next {
+            self.place += 1;
+        } else if let Some(place) = go {
+            self.place = place;
+        } else {
+            return;
+        }
+        ui.ctx().request_repaint();
+    }
+
+    /// An answer next to the model answer. Gives whether the learner is through with the interview.
+    fn grade(&mut self, ui: &mut Ui, desk: &mut Desk<'_>) -> bool {
+        let (place, count) = (self.place, self.answers.len());
+        let mut leaves = false;
+        // Who was writing a number when the time ran out did not mean to grade.
+        let is_fresh = self.ended.is_some_and(|ended| desk.now < ended + 2);
+        let mut chosen = digit(ui).filter(|_| !is_fresh).and_then(Rating::of_key);
+        bar(ui, |ui| {
+            ui.horizontal_wrapped(|ui| {
+                let grade = self.answers.get(place).and_then(|answer| answer.grade);
+                small(ui, "This answer was");
+                for (i, rating) in Rating::ALL.into_iter().enumerate() {
+                    let text = format!("{}  {}", i + 1, capital(grade_name(rating)));
+                    let is_it = grade == Some(rating);
+                    let button = egui::Button::selectable(is_it, text)
+                        .frame_when_inactive(true)
+                        .min_size(vec2(0.0, 30.0));
+                    if ui.add(button).clicked() {
+                        chosen = Some(rating);
+                    }
+                }
+                ui.add_space(16.0);
+                if main_button(ui, true, "Save the report…") {
+                    let at = date(self.started, desk.offset);
+                    desk.requests.push(PracticeRequest::Save {
+                        name: format!("mock-interview-{}.md", at.get(..10).unwrap_or("report")),
+                        ending: "md",
+                        text: report(desk.bank, &self.plan, &self.answers, &at),
+                    });
+                }
+                leaves = ui.button("Close the interview").clicked();
+            });
+        });
+        let mut go = None;
+        sheet(ui, ("grading", place), |ui| {
+            go = neighbours(ui, place, count, "answers");
+            self.summary(ui);
+            self.compare(ui, desk);
+        });
+        if let Some(rating) = chosen {
+            self.rate(rating, desk);
+            // On to the next that has no grade.
+            let open = |place: &usize| {
+                let answer = self.answers.get(*place);
+                answer.is_some_and(|answer| answer.grade.is_none())
+            };
+            go = (place..count).chain(0..place).find(open);
+            ui.ctx().request_repaint();
+        }
+        if let Some(place) = go {
+            self.place = place;
+            ui.ctx().request_repaint();
+        }
+        leaves
+    }
+
+    fn summary(&self, ui: &mut Ui) {
+        let graded = self.answers.iter().filter_map(|answer| answer.grade);
+        let (all, good) = graded.fold((0, 0), |(all, good), grade| {
+            (all + 1, good + usize::from(grade >= Rating::Good))
+        });
+        let took = self.ended.unwrap_or(self.started) - self.started;
+        let text = format!(
+            "The interview took {} of {MINUTES} minutes. {all} of {} answers graded, {good} of them good or better.",
+            clock_text(took),
+            self.answers.len()
+        );
+        small(ui, text);
+    }
+
+    fn compare(&self, ui: &mut Ui, desk: &mut Desk<'_>) {
+        let bank = desk.bank;
+        let Some(answer) = self.answers.get(self.place) else {
+            return;
+        };
+        let Some(question) = bank.question(&answer.id) else {
+            return;
+        };
+        card(ui, |ui| {
+            kicker(ui, &describe("Question", question.level, &question.topic));
+            large_lines(ui, |ui| desk.texts.show(ui, &question.question));
+            heading(ui, "Your answer");
+            let text = answer.text.trim();
+            if text.is_empty() {
+                small(ui, "Nothing was written.");
+            } else {
+                lines(ui, |ui| ui.label(text));
+            }
+            let took = clock_text(answer.seconds as i64);
+            small(ui, format!("It took {took} minutes."));
+        });
+        card(ui, |ui| solution(ui, question, desk));
+    }
+
+    /// Grades the answer that is shown; the grade counts in the schedule, and so does another one later.
+    fn rate(&mut self, rating: Rating, desk: &mut Desk<'_>) {
+        let place = self.place;
+        let parts = self
+            .answers
+            .get_mut(place)
+            .zip(self.logged.get_mut(place))
+            .zip(self.plan.questions.get(place));
+        let Some(((answer, logged), planned)) = parts else {
+            return;
+        };
+        answer.grade = Some(rating);
+        if let Some(logged) = logged {
+            desk.record.correct(logged, rating);
+            return;
+        }
+        let grade = match rating {
+            Rating::Again => Grade::Wrong,
+            Rating::Hard => Grade::Partly,
+            Rating::Good | Rating::Easy => Grade::Right,
+        };
+        let evidence = Evidence {
+            grade,
+            seconds: answer.seconds,
+            expected_seconds: f64::from(planned.seconds),
+            confidence: None,
+        };
+        let extra = Extra {
+            correct: grade == Grade::Right,
+            rating: Some(rating),
+            seed: None,
+            answer: Some(answer.text.clone()),
+        };
+        *logged = Some(desk.log(&planned.id, evidence, extra));
+    }
+}
+
+/// What a grade says of an answer.
+fn grade_name(rating: Rating) -> &'static str {
+    match rating {
+        Rating::Again => "wrong",
+        Rating::Hard => "right in part",
+        Rating::Good => "good",
+        Rating::Easy => "easy",
+    }
+}
+
+fn clock_text(seconds: i64) -> String {
+    let seconds = seconds.max(0);
+    format!("{}:{:02}", seconds / 60, seconds % 60)
+}
+
+/// The time that is left, and what the question has taken of its own.
+fn clock(ui: &mut Ui, left: i64, spent: f64, planned: f64) {
+    let palette = theme::palette(ui.visuals());
+    let colour = |is_short: bool| -> Color32 {
+        if is_short {
+            palette.warning
+        } else {
+            palette.text
+        }
+    };
+    ui.horizontal(|ui| {
+        let text = RichText::new(clock_text(left)).monospace().size(22.0);
+        ui.label(text.color(colour(left < 120)));
+        small(ui, "minutes left");
+        ui.add_space(16.0);
+        let text = format!(
+            "this question: {} of {}",
+            clock_text(spent as i64),
+            clock_text(planned as i64)
+        );
+        ui.colored_label(colour(spent > planned), text);
+    });
+}
