@@ -1,5 +1,6 @@
 //! What the practice page remembers from one start to the next.
 
+use crate::practice::schedule::NEW_PER_DAY;
 use serde::{Deserialize, Serialize};
 
 use crate::practice::Item;
@@ -63,7 +64,7 @@ impl Default for PracticeSettings {
             part: Part::default(),
             topic: None,
             level: None,
-            new_per_day: 10,
+            new_per_day: NEW_PER_DAY,
         }
     }
 }
