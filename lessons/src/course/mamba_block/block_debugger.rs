@@ -597,13 +597,18 @@ fn bars(ui: &mut Ui, title: &str, ranked: &Ranked) {
 mod tests {
     use super::*;
     use mambascope_core::backend::FastBackend;
-    use mambascope_core::checkpoint::embedded;
+    use mambascope_core::checkpoint::{Embedded, embedded};
+    use mambascope_core::model::Model;
     use std::sync::Arc;
 
     fn record(edit: Option<(Stage, usize, Change)>, layer: usize) -> Record {
+        record_of(embedded().unwrap(), edit, layer)
+    }
+
+    fn record_of(model: Model, edit: Option<(Stage, usize, Change)>, layer: usize) -> Record {
         let mut workshop = Workshop::new(vec![Box::new(FastBackend::new(1).unwrap())]);
         let asked = Asked {
-            model: ModelRef(Arc::new(embedded().unwrap())),
+            model: ModelRef(Arc::new(model)),
             text: BlockDebugger::default().text,
             token: 3,
             layer,
@@ -633,6 +638,23 @@ mod tests {
             assert!(kl > 1e-9, "{stage:?}: {kl}");
             let (_, _, new) = value;
             assert_eq!(new, 9.0, "{stage:?}");
+        }
+    }
+
+    /// Its blocks of other kinds are not counted, and where one follows no scores are claimed.
+    #[test]
+    fn blocks_of_a_mixed_model_are_the_engines_too() {
+        let jamba = || Embedded::named("novel-jamba-4m").unwrap().load().unwrap();
+        let layers = scan_layers(&jamba());
+        assert!(!layers.is_empty() && layers.len() < jamba().config.n_layers());
+        for (i, &layer) in layers.iter().enumerate() {
+            let edit = Some((Stage::Delta, 1, Change::Scale(3.0)));
+            let plain = record_of(jamba(), None, i);
+            assert_eq!(plain.layer, layer);
+            assert!(plain.apart < 1e-4, "layer {layer}: {}", plain.apart);
+            let edited = record_of(jamba(), edit, i);
+            assert!(edited.apart < 1e-4, "layer {layer}: {}", edited.apart);
+            assert!(edited.after.is_some());
         }
     }
 }
