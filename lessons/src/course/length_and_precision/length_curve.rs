@@ -173,7 +173,7 @@ impl Demo for LengthCurve {
             }
             _ => {
                 let plot = over_tokens(ui, "clock", "sum of Δ so far");
-                of_layers(ui, "Its clock", plot, &answer.delta);
+                of_layers(ui, "Running sum of Δ", plot, &answer.delta);
             }
         });
         let weak = theme::palette(ui.visuals()).weak_text;
