@@ -315,6 +315,23 @@ impl Demo for ScanTheatre {
         controls(ui, |ui| {
             choice(ui, "Threads", &mut self.threads, &THREADS);
             choice(ui, "Tokens of a thread", &mut self.items, &ITEMS);
+            let published = Geometry::of_kernel(self.tokens);
+            let told = format!(
+                "For {} tokens the published kernel takes {} threads with {} tokens each",
+                self.tokens, published.threads, published.items
+            );
+            let button = ui.add_enabled(
+                published != self.geometry(),
+                egui::Button::new("As the kernel"),
+            );
+            if button
+                .on_hover_text(told.as_str())
+                .on_disabled_hover_text(told)
+                .clicked()
+            {
+                (self.threads, self.items) = (published.threads, published.items);
+                self.step = self.step.min(self.rounds() - 1);
+            }
         });
         controls(ui, |ui| {
             log_slider(ui, "L, tokens", &mut self.tokens, TOKENS);

@@ -173,7 +173,7 @@ impl Demo for LengthCurve {
             }
             _ => {
                 let plot = over_tokens(ui, "clock", "sum of Δ so far");
-                of_layers(ui, "Its clock", plot, &answer.delta);
+                of_layers(ui, "Running sum of Δ", plot, &answer.delta);
             }
         });
         let weak = theme::palette(ui.visuals()).weak_text;
@@ -213,7 +213,7 @@ fn losses(ui: &mut Ui, answer: &Curves, every: usize) {
     let palette = theme::palette(ui.visuals());
     let [whole, fresh, ..] = palette.series;
     let key = |ui: &mut Ui| {
-        line_key(ui, palette.warning, "training length".to_owned());
+        line_key(ui, palette.weak_text, "training length".to_owned());
         line_key(ui, fresh, format!("emptied every {every}"));
         line_key(ui, whole, "whole memory".to_owned());
     };
@@ -224,7 +224,7 @@ fn losses(ui: &mut Ui, answer: &Curves, every: usize) {
         .allow_zoom(false)
         .allow_double_click_reset(false);
     show_plot(ui, "Loss, mean of the tokens before", key, plot, |plot| {
-        plot.vline(VLine::new("training length", TRAINED as f64).color(palette.warning));
+        plot.vline(VLine::new("training length", TRAINED as f64).color(palette.weak_text));
         plot.line(
             Line::new("emptied", answer.fresh.clone())
                 .color(fresh)
@@ -259,7 +259,7 @@ fn of_layers(ui: &mut Ui, title: &str, plot: Plot<'_>, curves: &OfLayers) {
         .allow_zoom(false)
         .allow_double_click_reset(false);
     show_plot(ui, title, key, plot, |plot| {
-        plot.vline(VLine::new("training length", TRAINED as f64).color(palette.warning));
+        plot.vline(VLine::new("training length", TRAINED as f64).color(palette.weak_text));
         for (i, (layer, points)) in curves.iter().enumerate() {
             let name = format!("layer {layer}");
             plot.line(Line::new(name, points.clone()).color(colour(i)).width(1.5));

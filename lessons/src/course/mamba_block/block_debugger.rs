@@ -1,6 +1,7 @@
 //! One block of the open model, stage by stage; change a value and see what it does to the next token.
 
 use std::ops::ControlFlow;
+use std::time::{Duration, Instant};
 
 use egui::{RichText, TextEdit, Ui};
 use mambascope_core::generate::most_likely;
@@ -10,9 +11,11 @@ use mambascope_core::trace::{Probe, Site, Trace};
 use ndarray::Array2;
 use serde::{Deserialize, Serialize};
 
-use super::forward::{Change, Edit, Stages, can_run, divergence, forward_from};
+use super::forward::{Change, Edit, Stages, divergence, forward_from};
 use super::stages::Stage;
-use crate::course::reading_a_trained_mamba::records::{ids_of, matrix, texts_of, traced};
+use crate::course::reading_a_trained_mamba::records::{
+    NO_SCANS, ids_of, matrix, scan_layers, texts_of, traced,
+};
 use crate::demo::{Around, Demo, Scene};
 use crate::theme;
 use crate::widgets::controls::{choice, columns, controls, slider};
@@ -31,6 +34,8 @@ const MOST_INDEX: usize = 1 << 20;
 const AMOUNT: std::ops::RangeInclusive<f32> = -20.0..=20.0;
 /// Tokens listed.
 const LISTED: usize = 5;
+/// A computation shorter than this shows no progress: a bar that only flashes tells nobody anything.
+const QUIET: Duration = Duration::from_millis(300);
 
 /// What is done to the chosen value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -46,6 +51,7 @@ enum Doing {
 pub struct BlockDebugger {
     text: String,
     token: usize,
+    /// Counted among the blocks that are Mamba-1.
     layer: usize,
     stage: Stage,
     doing: Doing,
@@ -74,6 +80,7 @@ pub struct Asked {
     model: ModelRef,
     text: String,
     token: usize,
+    /// Counted among the blocks that are Mamba-1.
     layer: usize,
     edit: Option<(Stage, usize, Change)>,
 }
@@ -96,14 +103,22 @@ type Ranked = Vec<(String, f32)>;
 pub struct Record {
     texts: Vec<String>,
     token: usize,
+    /// The block, counted among all.
     layer: usize,
     rows: Vec<Row>,
     /// Largest difference of these stages, and of the scores, from the engine's own, over the largest value of the stage.
     apart: f32,
     before: Ranked,
-    /// After the edit, with KL in nats and the edited value's place, old and new value.
-    after: Option<(Ranked, f64, (usize, f32, f32))>,
+    after: Option<After>,
     version: u64,
+}
+
+/// What an edit did.
+struct After {
+    /// Which value, what it was, and what it became.
+    value: (usize, f32, f32),
+    /// The next tokens, and how far they are from those without the edit: KL in nats. Only where all blocks behind are Mamba-1.
+    next: Option<(Ranked, f64)>,
 }
 
 fn probes() -> Vec<Probe> {
@@ -117,17 +132,18 @@ impl Study for Asked {
     fn compute(
         &self,
         workshop: &mut Workshop,
-        _: &mut dyn FnMut(Progress) -> ControlFlow<()>,
+        progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
     ) -> Result<Option<Record>, JobError> {
-        if !can_run(&self.model) {
-            return Ok(None);
-        }
         let model = &self.model;
+        let layers = scan_layers(model);
+        let Some(&layer) = layers.get(self.layer.min(layers.len().saturating_sub(1))) else {
+            return Ok(None);
+        };
         let ids = ids_of(model, &self.text, MOST_TOKENS)?;
         let token = self.token.min(ids.len().saturating_sub(1));
-        let layer = self.layer.min(model.config.n_layers().saturating_sub(1));
         let before = layer.checked_sub(1);
         let wanted: Vec<usize> = before.into_iter().chain([layer]).collect();
+        let began = Instant::now();
         let backend = workshop.backend("fast")?;
         let (trace, logits_v) = traced(model, &ids, &wanted, &probes(), backend)?;
         let input = match before {
@@ -135,31 +151,46 @@ impl Study for Asked {
             None => Site::model(Probe::Embedded),
         };
         let x_le = matrix(&trace, input)?;
-        let mut plain = Stages::new();
-        let plain_v = forward_from(model, layer, &x_le, None, Some(&mut plain))?;
-        let apart = difference(&plain_v, &logits_v).max(stages_apart(&plain, &trace, layer)?);
-        let edited = match self.edit {
-            None => None,
-            Some((stage, index, change)) => {
-                let width = plain.get(&stage).map_or(1, Array2::ncols);
-                let edit = Edit {
-                    stage,
-                    token,
-                    index: index.min(width.saturating_sub(1)),
-                    change,
-                };
-                let mut stages = Stages::new();
-                let edited_v = forward_from(model, layer, &x_le, Some(edit), Some(&mut stages))?;
-                let (old, new) = (value_at(&plain, edit), value_at(&stages, edit));
-                let divergence = divergence(&plain_v, &edited_v);
-                let after = (ranked(model, &edited_v), divergence, (edit.index, old, new));
-                Some((stages, after))
+        let passes = 1 + usize::from(self.edit.is_some());
+        let total = passes * (model.config.n_layers() - layer);
+        let mut done = 0;
+        let mut report = || {
+            done += 1;
+            if began.elapsed() < QUIET {
+                return ControlFlow::Continue(());
             }
+            let what = "blocks computed";
+            progress(Progress::Count {
+                what,
+                done: done - 1,
+                total,
+            })
         };
-        let (stages, after) = match edited {
-            Some((stages, after)) => (stages, Some(after)),
-            None => (plain.clone(), None),
-        };
+        let mut plain = Stages::new();
+        let plain_v = forward_from(model, layer, &x_le, None, &mut plain, &mut report)?;
+        let scores_apart = plain_v
+            .as_ref()
+            .map_or(0.0, |plain_v| difference(plain_v, &logits_v));
+        let apart = scores_apart.max(stages_apart(&plain, &trace, model, layer)?);
+        let (mut stages, mut after) = (plain.clone(), None);
+        if let Some((stage, index, change)) = self.edit {
+            let width = plain.get(&stage).map_or(1, Array2::ncols);
+            let edit = Edit {
+                stage,
+                token,
+                index: index.min(width.saturating_sub(1)),
+                change,
+            };
+            stages.clear();
+            let edited_v = forward_from(model, layer, &x_le, Some(edit), &mut stages, &mut report)?;
+            let both = plain_v.as_ref().zip(edited_v.as_ref());
+            after = Some(After {
+                value: (edit.index, value_at(&plain, edit), value_at(&stages, edit)),
+                next: both.map(|(plain_v, edited_v)| {
+                    (ranked(model, edited_v), divergence(plain_v, edited_v))
+                }),
+            });
+        }
         let slots = plain.get(&Stage::B).map_or(1, Array2::ncols);
         let rows: Vec<Row> = Stage::ALL
             .into_iter()
@@ -172,7 +203,7 @@ impl Study for Asked {
             layer,
             rows,
             apart,
-            before: ranked(model, &plain_v),
+            before: ranked(model, plain_v.as_ref().unwrap_or(&logits_v)),
             after,
             version,
         }))
@@ -180,10 +211,19 @@ impl Study for Asked {
 }
 
 /// The largest difference of the stages from what the engine recorded.
-fn stages_apart(stages: &Stages, trace: &Trace, layer: usize) -> Result<f32, JobError> {
+fn stages_apart(
+    stages: &Stages,
+    trace: &Trace,
+    model: &ModelRef,
+    layer: usize,
+) -> Result<f32, JobError> {
+    // Where a feed-forward part follows, the block's output is more than what the mixer adds to.
+    let block = &model.config.blocks[layer];
+    let ends_with_the_mixer = block.feed_forward.is_none();
     let mut apart = 0.0f32;
     for (stage, value) in stages {
-        if let Some(probe) = stage.probe() {
+        let is_there = *stage != Stage::Residual || ends_with_the_mixer;
+        if let Some(probe) = stage.probe().filter(|_| is_there) {
             let own = matrix(trace, Site::layer(layer, probe))?;
             let (own, value): (Vec<f32>, Vec<f32>) =
                 (own.into_iter().collect(), value.iter().copied().collect());
@@ -277,7 +317,7 @@ impl Demo for BlockDebugger {
         match scene.answer {
             Some(Some(answer)) => self.answered(ui, answer, scene),
             Some(None) => {
-                ui.label("The open model is not made of Mamba-1 blocks alone, so there is nothing to show here: open one that is, such as the embedded novel-mamba-3m.");
+                ui.label(NO_SCANS);
             }
             None => ui.add_space(640.0),
         }
@@ -347,10 +387,10 @@ impl BlockDebugger {
     fn answered(&mut self, ui: &mut Ui, answer: &Record, scene: &Scene<'_, Option<Record>>) {
         let last = answer.texts.len().saturating_sub(1);
         let model = scene.around.model.as_ref();
-        let layers = model.map_or(0, |model| model.config.n_layers().saturating_sub(1));
+        let layers = model.map_or(0, |model| scan_layers(model).len().saturating_sub(1));
         let (mut token, mut layer) = (answer.token, self.layer.min(layers));
         controls(ui, |ui| {
-            if slider(ui, "layer", &mut layer, 0..=layers).changed() {
+            if slider(ui, "Mamba layer", &mut layer, 0..=layers).changed() {
                 self.layer = layer;
             }
             if slider(ui, "token", &mut token, 0..=last).changed() {
@@ -490,24 +530,42 @@ impl BlockDebugger {
         let weak = theme::palette(ui.visuals()).weak_text;
         let said = match &answer.after {
             None => "What the model expects after the text:".to_owned(),
-            Some((_, divergence, (index, old, new))) => format!(
-                "Value {index}: {} became {}. KL of the next token: {} nats.",
-                number(*old),
-                number(*new),
-                number(*divergence as f32)
-            ),
+            Some(After {
+                value: (index, old, new),
+                next,
+            }) => {
+                let what = match next {
+                    Some((_, divergence)) => {
+                        format!("KL of the next token: {} nats.", number(*divergence as f32))
+                    }
+                    None => "The least and largest values above are of after the edit.".to_owned(),
+                };
+                format!(
+                    "Value {index}: {} became {}. {what}",
+                    number(*old),
+                    number(*new)
+                )
+            }
         };
         ui.label(said);
         columns(ui, 24.0 * LISTED as f32, 2, |i, ui| {
             match (i, &answer.after) {
                 (0, _) => bars(ui, "before", &answer.before),
-                (_, Some((after, ..))) => bars(ui, "after the edit", after),
-                _ => {
-                    ui.label(
-                        RichText::new("Scale or replace a value to see here what it changes.")
-                            .small()
-                            .color(weak),
-                    );
+                (
+                    _,
+                    Some(After {
+                        next: Some((after, _)),
+                        ..
+                    }),
+                ) => bars(ui, "after the edit", after),
+                (_, after) => {
+                    let text = match after {
+                        None => "Scale or replace a value to see here what it changes.",
+                        Some(_) => {
+                            "What the edit does to the next token is computed only where this block and all behind it are Mamba-1 and nothing else."
+                        }
+                    };
+                    ui.label(RichText::new(text).small().color(weak));
                 }
             }
         });
@@ -539,13 +597,18 @@ fn bars(ui: &mut Ui, title: &str, ranked: &Ranked) {
 mod tests {
     use super::*;
     use mambascope_core::backend::FastBackend;
-    use mambascope_core::checkpoint::embedded;
+    use mambascope_core::checkpoint::{Embedded, embedded};
+    use mambascope_core::model::Model;
     use std::sync::Arc;
 
     fn record(edit: Option<(Stage, usize, Change)>, layer: usize) -> Record {
+        record_of(embedded().unwrap(), edit, layer)
+    }
+
+    fn record_of(model: Model, edit: Option<(Stage, usize, Change)>, layer: usize) -> Record {
         let mut workshop = Workshop::new(vec![Box::new(FastBackend::new(1).unwrap())]);
         let asked = Asked {
-            model: ModelRef(Arc::new(embedded().unwrap())),
+            model: ModelRef(Arc::new(model)),
             text: BlockDebugger::default().text,
             token: 3,
             layer,
@@ -566,15 +629,32 @@ mod tests {
     #[test]
     fn an_edit_that_changes_nothing_changes_nothing_and_others_do() {
         for stage in Stage::ALL {
-            let (_, kl, _) = record(Some((stage, 1, Change::Scale(1.0))), 1)
-                .after
-                .unwrap();
+            let same = record(Some((stage, 1, Change::Scale(1.0))), 1).after;
+            let (_, kl) = same.unwrap().next.unwrap();
             assert!(kl < 1e-9, "{stage:?}: {kl}");
-            let (_, kl, (_, _, new)) = record(Some((stage, 1, Change::Replace(9.0))), 1)
-                .after
-                .unwrap();
+            let other = record(Some((stage, 1, Change::Replace(9.0))), 1).after;
+            let After { value, next } = other.unwrap();
+            let kl = next.unwrap().1;
             assert!(kl > 1e-9, "{stage:?}: {kl}");
+            let (_, _, new) = value;
             assert_eq!(new, 9.0, "{stage:?}");
+        }
+    }
+
+    /// Its blocks of other kinds are not counted, and where one follows no scores are claimed.
+    #[test]
+    fn blocks_of_a_mixed_model_are_the_engines_too() {
+        let jamba = || Embedded::named("novel-jamba-4m").unwrap().load().unwrap();
+        let layers = scan_layers(&jamba());
+        assert!(!layers.is_empty() && layers.len() < jamba().config.n_layers());
+        for (i, &layer) in layers.iter().enumerate() {
+            let edit = Some((Stage::Delta, 1, Change::Scale(3.0)));
+            let plain = record_of(jamba(), None, i);
+            assert_eq!(plain.layer, layer);
+            assert!(plain.apart < 1e-4, "layer {layer}: {}", plain.apart);
+            let edited = record_of(jamba(), edit, i);
+            assert!(edited.apart < 1e-4, "layer {layer}: {}", edited.apart);
+            assert!(edited.after.is_some());
         }
     }
 }

@@ -2,6 +2,7 @@
 //! engine's own; that the rest agrees with the engine is tested, and shown beside every picture.
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 
 use mambascope_core::job::JobError;
 use mambascope_core::model::{MambaDims, MambaMixer, Mixer, MixerDims, Model};
@@ -220,29 +221,42 @@ fn block(
     Ok(pass.pass(Stage::Residual, x_le + &out_le))
 }
 
-/// Whether every block is Mamba-1 and nothing else: what this forward pass can run.
-pub(super) fn can_run(model: &Model) -> bool {
-    let blocks = model.config.blocks.iter();
-    let mut kinds = blocks.map(|block| (block.mixer, block.feed_forward));
-    kinds.all(|(mixer, part)| matches!(mixer, MixerDims::Mamba(_)) && part.is_none())
+/// Whether all blocks from `layer` on are Mamba-1 and nothing else: what this forward pass can run to the end of the model.
+fn runs_to_the_end(model: &Model, layer: usize) -> bool {
+    let mut blocks = model.config.blocks.iter().skip(layer);
+    blocks.all(|block| matches!(block.mixer, MixerDims::Mamba(_)) && block.feed_forward.is_none())
 }
 
-/// Runs the blocks from `layer` on, on what comes into it; gives the scores after the last token. The stages of `layer` are kept.
+/// Runs the mixer of block `layer` on what comes into it and keeps its stages; then the blocks behind it, which gives the scores
+/// after the last token. No scores when a block is among them that is not Mamba-1 alone. `report` is asked before each block.
 ///
 /// # Errors
-/// When the model has other blocks.
+/// When the block is not Mamba-1, or `report` says to stop.
 pub(super) fn forward_from(
     model: &Model,
     layer: usize,
     x_le: &Array2<f32>,
     edit: Option<Edit>,
-    kept: Option<&mut Stages>,
-) -> Result<Vec<f32>, JobError> {
+    kept: &mut Stages,
+    report: &mut dyn FnMut() -> ControlFlow<()>,
+) -> Result<Option<Vec<f32>>, JobError> {
     let config = &model.config;
+    let to_the_end = runs_to_the_end(model, layer);
+    let behind = if to_the_end {
+        config.n_layers()
+    } else {
+        layer + 1
+    };
     let mut x_le = x_le.clone();
-    let mut first = Some(Pass { kept, edit });
-    let blocks = model.layers.iter().zip(&config.blocks).skip(layer);
-    for (weights, dims) in blocks {
+    let mut first = Some(Pass {
+        kept: Some(kept),
+        edit,
+    });
+    let blocks = model.layers.iter().zip(&config.blocks);
+    for (weights, dims) in blocks.take(behind).skip(layer) {
+        if report().is_break() {
+            return Err(JobError::Study("stopped before it was done".into()));
+        }
         let (Mixer::Mamba(mixer), MixerDims::Mamba(dims)) = (&weights.mixer, &dims.mixer) else {
             return Err(JobError::Study("a block that is not Mamba-1".into()));
         };
@@ -253,13 +267,15 @@ pub(super) fn forward_from(
         let parts = (&weights.norm, &**mixer);
         x_le = block(&x_le, parts, dims, config.norm_eps, &mut pass)?;
     }
+    if !to_the_end {
+        return Ok(None);
+    }
     let last = x_le
         .slice(s![x_le.nrows().saturating_sub(1).., ..])
         .to_owned();
     let hidden = rms_norm(&last, Some(&model.final_norm), config.norm_eps);
-    Ok(linear(&hidden, model.head(), None)?
-        .into_raw_vec_and_offset()
-        .0)
+    let scores = linear(&hidden, model.head(), None)?;
+    Ok(Some(scores.into_raw_vec_and_offset().0))
 }
 
 /// KL(before ‖ after) of two sets of scores, in nats.
