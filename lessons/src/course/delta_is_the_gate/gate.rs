@@ -172,11 +172,10 @@ impl Gate {
             line_key(ui, keep, "kept: exp(−Δ)".to_owned());
         };
         let plot = egui_plot::Plot::new("gate")
-            .custom_x_axes(vec![axis(
-                egui_plot::AxisHints::new_x(),
-                ui,
-                "z, before softplus",
-            )])
+            .custom_x_axes(vec![
+                axis(egui_plot::AxisHints::new_x(), ui, "z, before softplus")
+                    .formatter(|mark, _| number(mark.value as f32)),
+            ])
             .x_grid_spacer(|input| marks(input.bounds, 8.0, 1.0))
             .custom_y_axes(vec![value_axis(ui, "weight")])
             .y_grid_spacer(value_marks(ui))
