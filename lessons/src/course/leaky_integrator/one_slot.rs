@@ -44,7 +44,7 @@ impl Default for OneSlot {
             a: -1.0,
             b: 1.0,
             // Not 1, or the output would cover the state.
-            c: 2.0,
+            c: 1.5,
             skip: 0.0,
             delta: 0.1,
             taps: vec![4, 24, 28],
