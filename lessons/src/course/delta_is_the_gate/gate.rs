@@ -132,7 +132,7 @@ impl Demo for Gate {
         let weak = theme::palette(ui.visuals()).weak_text;
         footnote(
             ui,
-            "Dots: 1 − σ(z), from the sigmoid alone. They lie on the curve of exp(−Δ): the theorem. The two curves of what is written part above z = 0.",
+            "Dots: 1 − σ(z), from the sigmoid alone. They lie on the curve of exp(−Δ): the theorem. The two curves of what is written part as z grows.",
             weak,
         );
     }

@@ -216,7 +216,7 @@ impl Ladder {
             .allow_zoom(false)
             .allow_double_click_reset(false);
         let cursor = self.tokens.log10();
-        show_plot(ui, "Over ignored tokens", key, plot, |plot| {
+        show_plot(ui, "Over tokens", key, plot, |plot| {
             plot.vline(VLine::new("here", cursor).color(palette.weak_text));
             for (i, curve) in answer.curves.iter().enumerate() {
                 let points: PlotPoints<'static> = curve.clone().into();

@@ -241,33 +241,27 @@ impl PaintASignal {
         let samples = self.samples.iter().enumerate();
         let painted: Vec<[f64; 2]> = samples.map(|(i, &value)| [i as f64, value]).collect();
         let mut stroke = None;
-        show_plot(
-            ui,
-            "Signal and what is read back; in the key, the relative error",
-            key,
-            plot,
-            |plot| {
+        show_plot(ui, "Signal, and relative errors", key, plot, |plot| {
+            plot.line(
+                Line::new("painted", painted)
+                    .color(palette.weak_text)
+                    .width(3.5),
+            );
+            for (reading, kind, colour) in shown() {
                 plot.line(
-                    Line::new("painted", painted)
-                        .color(palette.weak_text)
-                        .width(3.5),
+                    Line::new(kind.short(), reading.line.clone())
+                        .color(colour)
+                        .width(1.75),
                 );
-                for (reading, kind, colour) in shown() {
-                    plot.line(
-                        Line::new(kind.short(), reading.line.clone())
-                            .color(colour)
-                            .width(1.75),
-                    );
-                }
-                let response = plot.response();
-                if response.dragged() || response.clicked() {
-                    let moved = response.drag_delta();
-                    stroke = response
-                        .interact_pointer_pos()
-                        .map(|at| (plot.plot_from_screen(at - moved), plot.plot_from_screen(at)));
-                }
-            },
-        );
+            }
+            let response = plot.response();
+            if response.dragged() || response.clicked() {
+                let moved = response.drag_delta();
+                stroke = response
+                    .interact_pointer_pos()
+                    .map(|at| (plot.plot_from_screen(at - moved), plot.plot_from_screen(at)));
+            }
+        });
         stroke
     }
 
