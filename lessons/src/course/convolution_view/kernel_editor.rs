@@ -332,6 +332,9 @@ impl KernelEditor {
             }
         };
         let title = match (is_none, can_drag) {
+            (true, _) if self.gain == 0.0 => {
+                "With g = 0 every token still sees its past through the same weights"
+            }
             (true, _) => "No kernel: every token sees its past through other weights",
             (false, true) => "Kernel: drag the taps",
             (false, false) => "Kernel",
@@ -462,10 +465,14 @@ fn readout(ui: &mut Ui, answer: Option<&Outputs>) {
                  token, because step, decay and weights are the same at every token."
             )
         }
+        Some(Kernel::Many { residual, .. }) if *residual < 1e-9 => {
+            "As it is set, every token treats its past alike, and one kernel serves them all. Raise g, and it no longer does."
+                .to_owned()
+        }
         Some(Kernel::Many { residual, .. }) => {
             let percent = 100.0 * residual;
             format!(
-                "There is nothing to transform: decay and write weight are others at every token, so the weight of a past token depends on all tokens \
+                "There is nothing to transform: decay and write weight change from token to token, so the weight of a past token depends on all tokens \
                  since. The single kernel that fits best, by least squares over 24 random texts, still misses {percent:.1} % of the output \
                  (root mean square)."
             )

@@ -132,7 +132,7 @@ impl Demo for Gate {
         let weak = theme::palette(ui.visuals()).weak_text;
         footnote(
             ui,
-            "Dots: 1 − σ(z), from the sigmoid alone. They lie on the curve of exp(−Δ): the theorem. The two curves of what is written part above z = 0.",
+            "Dots: 1 − σ(z), from the sigmoid alone. They lie on the curve of exp(−Δ): the theorem. The two curves of what is written part as z grows.",
             weak,
         );
     }
@@ -172,11 +172,10 @@ impl Gate {
             line_key(ui, keep, "kept: exp(−Δ)".to_owned());
         };
         let plot = egui_plot::Plot::new("gate")
-            .custom_x_axes(vec![axis(
-                egui_plot::AxisHints::new_x(),
-                ui,
-                "z, before softplus",
-            )])
+            .custom_x_axes(vec![
+                axis(egui_plot::AxisHints::new_x(), ui, "z, before softplus")
+                    .formatter(|mark, _| number(mark.value as f32)),
+            ])
             .x_grid_spacer(|input| marks(input.bounds, 8.0, 1.0))
             .custom_y_axes(vec![value_axis(ui, "weight")])
             .y_grid_spacer(value_marks(ui))

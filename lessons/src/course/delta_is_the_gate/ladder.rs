@@ -2,7 +2,7 @@
 
 use std::ops::{ControlFlow, RangeInclusive};
 
-use egui::Ui;
+use egui::{Slider, Ui, vec2};
 use egui_plot::{Bar, BarChart, Line, PlotPoints, VLine};
 use mambascope_core::job::{JobError, Progress, Workshop};
 use mambascope_core::scan::sigmoid;
@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::kept;
 use crate::demo::{Around, Demo, Scene};
 use crate::theme;
-use crate::widgets::controls::{clamped, columns, controls, log_slider, slider};
+use crate::widgets::controls::{clamped, columns, controls, slider};
 use crate::widgets::formula::formula;
 use crate::widgets::number;
 use crate::widgets::plots::{
@@ -23,7 +23,7 @@ const Z: RangeInclusive<f64> = -16.0..=4.0;
 const TOKENS: RangeInclusive<f64> = 1.0..=1e6;
 const SLOTS: usize = 16;
 /// Slots whose curves are drawn.
-const CURVES: [usize; 4] = [1, 2, 4, 16];
+const CURVES: [usize; 5] = [1, 2, 4, 8, 16];
 
 /// The controls.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -86,7 +86,7 @@ impl Demo for Ladder {
     fn ui(&mut self, ui: &mut Ui, scene: &Scene<'_, Answer>) {
         controls(ui, |ui| {
             slider(ui, "z of every ignored token", &mut self.z, Z);
-            log_slider(ui, "tokens ignored", &mut self.tokens, TOKENS);
+            whole_log_slider(ui, "tokens ignored", &mut self.tokens);
         });
         let line = scene.answer.map_or_else(
             || r"(1-g)^{n}".to_owned(),
@@ -143,6 +143,17 @@ impl Demo for Ladder {
             _ => None,
         }
     }
+}
+
+/// A slider of whole tokens over several powers of ten.
+fn whole_log_slider(ui: &mut Ui, name: &str, value: &mut f64) {
+    ui.allocate_ui(vec2(290.0, ui.spacing().interact_size.y), |ui| {
+        ui.set_min_width(290.0);
+        ui.spacing_mut().item_spacing.x = 8.0;
+        ui.spacing_mut().slider_width = 110.0;
+        let slider = Slider::new(value, TOKENS).text(name).logarithmic(true);
+        ui.add(slider.integer());
+    });
 }
 
 /// A share as TeX and as text: in the digits that count.
@@ -205,7 +216,7 @@ impl Ladder {
             .allow_zoom(false)
             .allow_double_click_reset(false);
         let cursor = self.tokens.log10();
-        show_plot(ui, "Over ignored tokens", key, plot, |plot| {
+        show_plot(ui, "Over tokens", key, plot, |plot| {
             plot.vline(VLine::new("here", cursor).color(palette.weak_text));
             for (i, curve) in answer.curves.iter().enumerate() {
                 let points: PlotPoints<'static> = curve.clone().into();

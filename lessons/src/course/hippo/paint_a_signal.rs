@@ -64,6 +64,8 @@ struct Reading {
 
 /// Samples on either side that the error by age is averaged over.
 const AROUND: usize = 6;
+/// Room for the names and marks of both y axes, so that a sample stands over its age.
+const Y_AXIS: f32 = 54.0;
 
 impl Reading {
     fn new(found_l: &[f64], wanted_l: &[f64]) -> Self {
@@ -216,7 +218,7 @@ impl PaintASignal {
         };
         let key = |ui: &mut Ui| {
             for (reading, kind, colour) in shown().collect::<Vec<_>>().into_iter().rev() {
-                let text = format!("{} {}", kind.short(), number(two_digits(reading.error)));
+                let text = format!("{}: {}", kind.short(), number(two_digits(reading.error)));
                 line_key(ui, colour, text);
             }
             line_key(ui, palette.weak_text, "painted".to_owned());
@@ -228,6 +230,7 @@ impl PaintASignal {
                 "sample, the newest at the right",
             )])
             .x_grid_spacer(|input| marks(input.bounds, 8.0, 1.0))
+            .custom_y_axes(vec![value_axis(ui, "value").min_thickness(Y_AXIS)])
             .default_x_bounds(-2.0, SAMPLES as f64 + 1.0)
             .default_y_bounds(*VALUE.start(), *VALUE.end())
             .auto_bounds([false, false])
@@ -238,7 +241,7 @@ impl PaintASignal {
         let samples = self.samples.iter().enumerate();
         let painted: Vec<[f64; 2]> = samples.map(|(i, &value)| [i as f64, value]).collect();
         let mut stroke = None;
-        show_plot(ui, "Signal, and relative error", key, plot, |plot| {
+        show_plot(ui, "Signal, and relative errors", key, plot, |plot| {
             plot.line(
                 Line::new("painted", painted)
                     .color(palette.weak_text)
@@ -297,7 +300,7 @@ fn errors(ui: &mut Ui, scene: &Scene<'_, Readings>) {
     let plot = over_tokens(ui, "error by age", "error")
         .custom_x_axes(vec![axis(AxisHints::new_x(), ui, "age, samples ago")])
         .x_grid_spacer(|input| marks(input.bounds, 8.0, 1.0))
-        .custom_y_axes(vec![value_axis(ui, "error")])
+        .custom_y_axes(vec![value_axis(ui, "error").min_thickness(Y_AXIS)])
         .y_grid_spacer(value_marks(ui))
         .default_x_bounds(-2.0, SAMPLES as f64 + 1.0)
         .include_y(0.0)

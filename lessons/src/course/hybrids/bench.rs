@@ -351,12 +351,17 @@ impl HybridBench {
     }
 }
 
-/// Marks at 1, 2 and 5 times the powers of ten of a logarithmic axis.
+/// Marks at 1, 2 and 5 times the powers of ten of a logarithmic axis; at the powers alone where there are many.
 fn one_two_five((from, to): (f64, f64)) -> Vec<GridMark> {
     let power = |value: f64| (value.floor() as i32).clamp(-20, 40);
     let mut found = Vec::new();
     for power in power(from)..=power(to) {
-        for factor in [1.0f64, 2.0, 5.0] {
+        let factors: &[f64] = if to - from > 2.5 {
+            &[1.0]
+        } else {
+            &[1.0, 2.0, 5.0]
+        };
+        for factor in factors {
             let value = f64::from(power) + factor.log10();
             if (from..=to).contains(&value) {
                 found.push(GridMark {

@@ -24,7 +24,7 @@ pub const JAMBA_BILL: Experiment = Experiment {
 /// Where looking back costs as much as everything else.
 pub const LOOKING_BACK: Experiment = Experiment {
     name: "looking-back",
-    title: "A hybrid is still linear a token: its attention only overtakes the rest later",
+    title: "A token of a hybrid still costs more the longer the text; attention overtakes the rest later",
     run: looking_back,
 };
 

@@ -107,9 +107,9 @@ impl Demo for CompositeRecall {
 
     fn ui(&mut self, ui: &mut Ui, scene: &Scene<'_, Recalled>) {
         controls(ui, |ui| {
-            slider(ui, "N, slots of the memory", &mut self.slots, SLOTS);
+            slider(ui, "N, memory slots", &mut self.slots, SLOTS);
             slider(ui, "K, pairs written", &mut self.pairs, PAIRS);
-            slider(ui, "w, pairs the window sees", &mut self.window, WINDOW);
+            slider(ui, "w, pairs in view", &mut self.window, WINDOW);
             slider(ui, "seed", &mut self.seed, SEED);
         });
         let strips = scene.answer.map(|answer| &answer.strips);

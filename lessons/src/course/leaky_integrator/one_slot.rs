@@ -43,7 +43,8 @@ impl Default for OneSlot {
         Self {
             a: -1.0,
             b: 1.0,
-            c: 1.0,
+            // Not 1, or the output would cover the state.
+            c: 1.5,
             skip: 0.0,
             delta: 0.1,
             taps: vec![4, 24, 28],
@@ -136,9 +137,9 @@ impl Demo for OneSlot {
             ui,
             &format!(
                 r"\bar A = e^{{\Delta A}} = {} \qquad \bar B = {} \qquad \frac{{\ln 2}}{{\Delta\,|A|}} = {} \text{{ tokens}}",
-                number(answer.a_bar as f32),
-                number(answer.b_bar as f32),
-                number(answer.half_life as f32),
+                in_tex(answer.a_bar),
+                in_tex(answer.b_bar),
+                in_tex(answer.half_life),
             ),
         );
         let clicked = picture(ui, 300.0, |ui| self.plot(ui, answer, scene));
@@ -249,6 +250,15 @@ impl OneSlot {
             }
         });
         clicked
+    }
+}
+
+/// A number in a formula, where an `e` would be a letter.
+fn in_tex(value: f64) -> String {
+    let text = number(value as f32);
+    match text.split_once('e') {
+        Some((digits, power)) => format!(r"{digits} \cdot 10^{{{power}}}"),
+        None => text,
     }
 }
 

@@ -370,7 +370,7 @@ fn plot(ui: &mut Ui, answer: &Scored) {
                     .collect();
                 // Wide, so that it is seen under an output that is the same.
                 let line = Line::new(format!("state, slot {}", slot + 1), h);
-                plot.line(line.color(colour).width(4.0));
+                plot.line(line.color(colour).width(5.0));
             }
             let y: Vec<[f64; 2]> = answer
                 .run
@@ -380,7 +380,7 @@ fn plot(ui: &mut Ui, answer: &Scored) {
                 .map(|(l, &y)| [l as f64, y])
                 .collect();
             let last = y.len().saturating_sub(1) as f64;
-            plot.line(Line::new("output y", y).color(output));
+            plot.line(Line::new("output y", y).color(output).width(2.0));
             let point = Points::new("wanted", vec![[last, wanted]]);
             plot.points(point.color(target).radius(5.0));
         },
