@@ -3,6 +3,7 @@
 mod board;
 mod compare;
 mod files;
+mod learn;
 mod scope;
 mod settings;
 mod take_home;
@@ -13,17 +14,16 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use egui::{Align, Context, Frame, Layout, Panel, RichText, ScrollArea, Ui, ViewportBuilder};
 use mambascope_core::checkpoint::LoadError;
 use mambascope_core::engine::Engine;
 use mambascope_core::export::{Later, Picture};
-use mambascope_core::job::{Answer, Job, JobError, ModelRef, Workshop};
+use mambascope_core::job::{Answer, Job, JobError, Workshop};
 use mambascope_core::model::Model;
-use mambascope_lessons::demo::Around;
-use mambascope_lessons::notebook::{Notebook, NotebookRequest};
-use mambascope_lessons::practice::page::{PracticePage, PracticeRequest};
+use mambascope_lessons::notebook::Notebook;
+use mambascope_lessons::practice::page::PracticePage;
 use mambascope_lessons::reading_guide::ReadingGuide;
 use mambascope_lessons::theme::{self, Palette};
 
@@ -46,9 +46,6 @@ const COPY: &str = "copy";
 /// Changed settings are written this long after the last change, in seconds: not every letter of a prompt, and not only
 /// when the window is closed, which a crash never does.
 const SAVE_AFTER: f64 = 2.0;
-
-/// Seconds that local time is ahead of UTC, for the days of the practice: none, for the standard library knows no time zones.
-const UTC_OFFSET: i64 = 0;
 
 /// Opens the window and stays until it is closed.
 pub fn open(model: Option<PathBuf>) -> ExitCode {
@@ -640,78 +637,6 @@ impl Window {
         }
     }
 
-    fn lessons_page(&mut self, ui: &mut Ui, requests: &mut Vec<Request>) {
-        let around = Around {
-            model: self.model.clone().map(ModelRef),
-            backend: self.settings.scope.backend.clone(),
-        };
-        let mut wanted = Vec::new();
-        self.notebook.show(
-            ui,
-            &self.engine,
-            &around,
-            &mut self.settings.notebook,
-            &mut wanted,
-        );
-        for request in wanted {
-            match request {
-                NotebookRequest::Copy(line) => ui.ctx().copy_text(line),
-                NotebookRequest::ExportNotes(text) => requests.push(Request::Save {
-                    name: "mambascope-notes.md".to_owned(),
-                    ending: "md",
-                    job: Box::new(move |path| Job::SaveText {
-                        path,
-                        text: Later::new(move || text.clone()),
-                    }),
-                }),
-            }
-        }
-    }
-
-    fn practice_page(&mut self, ui: &mut Ui, requests: &mut Vec<Request>) {
-        let mut wanted = Vec::new();
-        self.practice.show(
-            ui,
-            &self.engine,
-            now(),
-            UTC_OFFSET,
-            &mut self.settings.practice,
-            &mut wanted,
-        );
-        for request in wanted {
-            match request {
-                PracticeRequest::Save { name, ending, text } => requests.push(Request::Save {
-                    name,
-                    ending,
-                    job: Box::new(move |path| Job::SaveText {
-                        path,
-                        text: Later::new(move || text.clone()),
-                    }),
-                }),
-                PracticeRequest::Lesson(lesson) => {
-                    self.notebook.go(&mut self.settings.notebook, &lesson);
-                    self.settings.page = Page::Lessons;
-                }
-                PracticeRequest::Prove(preset) => self.prove(&preset),
-            }
-            ui.request_repaint();
-        }
-    }
-
-    /// Goes to the demo of a preset.
-    fn prove(&mut self, preset: &str) {
-        let settings = &mut self.settings.notebook;
-        match self.notebook.go_to_demo(&self.engine, settings, preset) {
-            Ok(()) => self.settings.page = Page::Lessons,
-            Err(error) => {
-                self.notice = Some(Notice {
-                    text: error.to_string(),
-                    is_error: true,
-                });
-            }
-        }
-    }
-
     fn guide_page(&mut self, ui: &mut Ui) {
         egui::CentralPanel::default().show(ui, |ui| {
             ScrollArea::vertical().auto_shrink(false).show(ui, |ui| {
@@ -788,14 +713,6 @@ impl eframe::App for Window {
     fn auto_save_interval(&self) -> Duration {
         Duration::from_secs_f64(SAVE_AFTER)
     }
-}
-
-/// The moment, in seconds since 1970; 0 for a clock that is set before that.
-fn now() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    since.map_or(0, |since| {
-        i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
-    })
 }
 
 /// The folder a model came from.
