@@ -208,6 +208,7 @@ mod tests {
             b_n: array![b[0], b[1]],
         };
         let c_n = array![1.0, 2.0];
+        let c_dn = array![[1.0, 2.0]];
         let (a_dn, b_dn) = (array![[a[0], a[1]]], array![[b[0], b[1]]]);
         let (u_ld, delta_ld) = (
             u_l.to_shape((30, 1)).unwrap(),
@@ -220,7 +221,7 @@ mod tests {
             delta_softplus: false,
             a_dn: a_dn.view(),
             b: Projection::Constant(b_dn.view()),
-            c: Projection::Constant(c_n.to_shape((1, 2)).unwrap().view()),
+            c: Projection::Constant(c_dn.view()),
             d_skip_d: None,
             z_ld: None,
             initial_dn: None,
@@ -243,6 +244,7 @@ mod tests {
         let (mut written_dn, mut h_dn) = (None, None::<Array2<f32>>);
         for (from, to) in [(0, 1), (1, 17), (17, 40)] {
             let rows = s![from..to, ..];
+            let whole = operands.input(0).unwrap();
             let groups = |projection| match projection {
                 Projection::Selective(lgn) => {
                     Projection::Selective(lgn.slice_move(s![from..to, .., ..]))
