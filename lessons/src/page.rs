@@ -425,7 +425,7 @@ mod tests {
         assert!(matches!(kinds[1], CellKind::Prose(text) if text.starts_with("## Two")));
         assert!(matches!(kinds[2], CellKind::Demo { id, preset: Some(_) } if id == "x"));
         assert!(matches!(kinds[3], CellKind::Prose(text) if text.contains("let a")));
-        assert_eq!(page.cells[2].line, 9);
+        assert_eq!(page.cells[2].line, 10);
         assert_eq!(
             formulas("a $b$ and\n\n$$c$$"),
             [("b".into(), true), ("c".into(), false)]
