@@ -792,7 +792,7 @@ fn every_part_is_drawn() {
 
 #[test]
 fn every_formula_of_the_bank_is_typeset_without_text() {
-    let bank = mambascope_lessons::practice::bank::Bank::load().unwrap();
+    let bank = Bank::load().unwrap();
     let questions = bank.questions.iter().flat_map(|question| {
         [&question.question, &question.answer]
             .into_iter()
@@ -805,9 +805,9 @@ fn every_formula_of_the_bank_is_typeset_without_text() {
         .flat_map(|claim| [&claim.text, &claim.correction].map(|text| (&claim.id, text)));
     let mut seen = 0;
     for (id, text) in questions.chain(claims) {
-        for (tex, is_inline) in mambascope_lessons::page::formulas(text) {
-            let typeset = mambascope_lessons::widgets::formula::Typeset::new(&tex, is_inline)
-                .unwrap_or_else(|error| panic!("{id}: {error}"));
+        for (tex, is_inline) in formulas(text) {
+            let typeset =
+                Typeset::new(&tex, is_inline).unwrap_or_else(|error| panic!("{id}: {error}"));
             assert!(
                 !typeset.svg(20.0, egui::Color32::BLACK).contains("<text"),
                 "{id}: {tex}"
