@@ -1,11 +1,18 @@
 //! One named array of a checkpoint: its bytes where they lie (file mapping, program image), its shape, its dtype.
 
+mod int8;
+
+use std::borrow::Cow;
 use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
+use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 use memmap2::Mmap;
 use thiserror::Error;
+
+pub(crate) use int8::quantize;
+pub use int8::{BLOCK as INT8_BLOCK, Int8};
 
 /// Number format of a stored tensor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -18,16 +25,28 @@ pub enum Dtype {
     Bf16,
     /// IEEE 754 binary64, rounded to f32 when it is read.
     F64,
+    /// Whole numbers from −127 to 127 with a scale for each block of a row; no file holds it, a model is brought to it on request.
+    Int8,
 }
 
 impl Dtype {
-    /// Bytes an element takes.
+    /// Bytes an element takes, the scales of [`Dtype::Int8`] not counted.
     pub fn size(self) -> usize {
         match self {
+            Dtype::Int8 => 1,
             Dtype::F32 => 4,
             Dtype::F16 | Dtype::Bf16 => 2,
             Dtype::F64 => 8,
         }
+    }
+
+    /// Bytes a tensor of this shape takes; `None` where they cannot be counted.
+    pub(crate) fn bytes_of(self, shape: &[usize]) -> Option<usize> {
+        if self == Dtype::Int8 {
+            return int8::bytes_of(shape);
+        }
+        let mut axes = shape.iter();
+        axes.try_fold(self.size(), |size, &axis| size.checked_mul(axis))
     }
 
     /// The name safetensors files use.
@@ -37,6 +56,52 @@ impl Dtype {
             Dtype::F16 => "F16",
             Dtype::Bf16 => "BF16",
             Dtype::F64 => "F64",
+            Dtype::Int8 => "int8",
+        }
+    }
+}
+
+/// The elements of a matrix as they are stored, row by row, where they can be read without a copy.
+#[derive(Clone, Copy)]
+pub enum Numbers<'a> {
+    /// One by one.
+    F32(&'a [f32]),
+    /// Two in a word, the first in its lower half.
+    F16(&'a [u32]),
+    /// Two in a word, the first in its lower half.
+    Bf16(&'a [u32]),
+    /// Four in a word, and the scales.
+    Int8(Int8<'a>),
+}
+
+impl<'a> Numbers<'a> {
+    /// Rows `rows` of a matrix whose rows are `width` long.
+    pub fn rows(&self, rows: Range<usize>, width: usize) -> Numbers<'a> {
+        let part = |of: usize| rows.start * width / of..rows.end * width / of;
+        match self {
+            Numbers::F32(values) => Numbers::F32(&values[part(1)]),
+            Numbers::F16(words) => Numbers::F16(&words[part(2)]),
+            Numbers::Bf16(words) => Numbers::Bf16(&words[part(2)]),
+            Numbers::Int8(int8) => Numbers::Int8(int8.rows(rows, width)),
+        }
+    }
+
+    /// All elements as f32, into as many places. Inlined, so that it is compiled for the instructions of its caller.
+    #[inline(always)]
+    pub fn widen(&self, out: &mut [f32], width: usize) {
+        match self {
+            Numbers::F32(values) => out.copy_from_slice(values),
+            Numbers::F16(words) => {
+                let halves: &[f16] = bytemuck::cast_slice(words);
+                halves.convert_to_f32_slice(out);
+            }
+            Numbers::Bf16(words) => {
+                let halves: &[u16] = bytemuck::cast_slice(words);
+                for (out, half) in out.iter_mut().zip(halves) {
+                    *out = f32::from_bits(u32::from(*half) << 16);
+                }
+            }
+            Numbers::Int8(int8) => int8.widen(out, width),
         }
     }
 }
@@ -116,9 +181,8 @@ impl Tensor {
         bytes: Bytes,
         range: Range<usize>,
     ) -> Result<Self, TensorError> {
-        let wanted = shape
-            .iter()
-            .try_fold(dtype.size(), |size, &axis| size.checked_mul(axis))
+        let wanted = dtype
+            .bytes_of(&shape)
             .ok_or_else(|| TensorError::TooLarge {
                 shape: shape.clone(),
             })?;
@@ -173,7 +237,10 @@ impl Tensor {
 
     /// Number of elements.
     pub fn len(&self) -> usize {
-        self.range.len() / self.dtype.size()
+        match self.dtype {
+            Dtype::Int8 => self.shape.iter().product(),
+            _ => self.range.len() / self.dtype.size(),
+        }
     }
 
     /// Whether there are no elements.
@@ -223,6 +290,45 @@ impl Tensor {
         Ok(())
     }
 
+    /// The elements as they are stored, for products that read them so. Where a row is no whole number of words, or f64, or the
+    /// bytes lie at an odd address, they are those of [`Tensor::as_f32`].
+    pub fn numbers(&self) -> Numbers<'_> {
+        self.stored().unwrap_or_else(|| Numbers::F32(self.as_f32()))
+    }
+
+    /// Whether [`Tensor::numbers`] needs no copy.
+    pub fn is_read_in_place(&self) -> bool {
+        self.stored().is_some()
+    }
+
+    fn stored(&self) -> Option<Numbers<'_>> {
+        let width = *self.shape.last()?;
+        let words = |each: usize| {
+            let whole = self.shape.len() == 2 && width.is_multiple_of(each);
+            whole.then(|| bytemuck::try_cast_slice(self.raw()).ok())?
+        };
+        match self.dtype {
+            Dtype::F32 => self.in_place().map(Numbers::F32),
+            Dtype::F16 => words(2).map(Numbers::F16),
+            Dtype::Bf16 => words(2).map(Numbers::Bf16),
+            Dtype::F64 => None,
+            Dtype::Int8 => Int8::new(words(4)?, self.len()).map(Numbers::Int8),
+        }
+    }
+
+    /// Row `index` of a matrix as f32: where it lies, or a copy.
+    pub fn row(&self, index: usize) -> Cow<'_, [f32]> {
+        let width = self.shape.last().copied().unwrap_or(0);
+        match self.numbers() {
+            Numbers::F32(values) => Cow::Borrowed(&values[index * width..][..width]),
+            stored => {
+                let mut out = vec![0.0; width];
+                stored.rows(index..index + 1, width).widen(&mut out, width);
+                Cow::Owned(out)
+            }
+        }
+    }
+
     /// The elements where they lie, if they can be read there as f32.
     fn in_place(&self) -> Option<&[f32]> {
         if self.dtype != Dtype::F32 {
@@ -264,6 +370,10 @@ impl Tensor {
                     .iter()
                     .map(|b| f64::from_le_bytes(*b) as f32),
             ),
+            Dtype::Int8 => {
+                let width = self.shape.last().copied().unwrap_or(0);
+                int8::values(raw, self.len(), width)
+            }
         }
     }
 }

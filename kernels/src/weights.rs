@@ -29,7 +29,7 @@ impl Matrix {
         let is_bf16 = tensor.dtype() == Dtype::Bf16;
         let data = match tensor.dtype() {
             Dtype::F32 | Dtype::Bf16 => Buffer::of(gpu, Use::Weights, tensor.raw())?,
-            Dtype::F16 | Dtype::F64 => {
+            Dtype::F16 | Dtype::F64 | Dtype::Int8 => {
                 let bytes: Vec<u8> = tensor.iter_f32().flat_map(f32::to_le_bytes).collect();
                 Buffer::of(gpu, Use::Weights, &bytes)?
             }

@@ -35,7 +35,7 @@ pub(super) struct Bench {
     #[arg(long, value_name = "NAME", conflicts_with = "model", value_parser = PossibleValuesParser::new(SYNTHETIC.each_ref().map(|shape| shape.name)))]
     synthetic: Option<String>,
     /// Number format of the random weights' matrices.
-    #[arg(long, requires = "synthetic", default_value = "f32", value_parser = PossibleValuesParser::new(["f32", "bf16", "f16"]).map(dtype_named))]
+    #[arg(long, requires = "synthetic", default_value = "f32", value_parser = PossibleValuesParser::new(["f32", "bf16", "f16", "int8"]).map(dtype_named))]
     dtype: Dtype,
     /// Tokens to read.
     #[arg(long, value_name = "N", default_value_t = 512, value_parser = clap::value_parser!(u32).range(1..))]
@@ -86,6 +86,7 @@ fn dtype_named(name: String) -> Dtype {
     match name.as_str() {
         "bf16" => Dtype::Bf16,
         "f16" => Dtype::F16,
+        "int8" => Dtype::Int8,
         _ => Dtype::F32,
     }
 }

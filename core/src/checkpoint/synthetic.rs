@@ -16,7 +16,7 @@ use super::error::LoadError;
 use super::{CONFIG, WEIGHTS, read_config, unhurried};
 use crate::model::{Config, Model, Source, TensorSpec};
 use crate::noise::Noise;
-use crate::tensor::{Bytes, Dtype};
+use crate::tensor::{Bytes, Dtype, quantize};
 
 /// A published shape.
 pub struct Synthetic {
@@ -87,10 +87,12 @@ pub fn synthetic(
         .filter(|spec| !(config.tied && spec.name == entry.head_name()))
         .map(|spec| {
             let values = Values::of(&spec, &config);
-            let dtype = if spec.shape.len() == 1 || spec.name.ends_with("A_log") {
-                Dtype::F32
-            } else {
-                dtype
+            let is_matrix = spec.shape.len() > 1 && !spec.name.ends_with("A_log");
+            let dtype = match dtype {
+                _ if !is_matrix => Dtype::F32,
+                // The convolution, and a matrix whose rows are no whole words.
+                Dtype::Int8 if dtype.bytes_of(&spec.shape).is_none() => Dtype::F32,
+                dtype => dtype,
             };
             let noise = Noise::new(seed, &spec.name);
             (spec.name, values.stored(spec.shape, dtype, noise))
@@ -159,17 +161,15 @@ impl Values {
     }
 
     fn stored(self, shape: Vec<usize>, dtype: Dtype, noise: Noise) -> Stored {
-        let count: usize = shape.iter().product();
-        let bytes = match self {
-            Values::Normal(deviation) => filled(count, dtype, |i| deviation * noise.normal(i)),
-            Values::Uniform(limit) => {
-                filled(count, dtype, |i| limit * (2.0 * noise.uniform(i) - 1.0))
-            }
-            Values::Ones => filled(count, dtype, |_| 1.0),
-            Values::LogSlots(slots) => filled(count, dtype, |i| ((i % slots + 1) as f32).ln()),
-            Values::LogUniform => filled(count, dtype, |i| (1.0 + 15.0 * noise.uniform(i)).ln()),
-            Values::StepBias => filled(count, dtype, |i| noise.step_bias(i)),
+        let value = |i: usize| match self {
+            Values::Normal(deviation) => deviation * noise.normal(i),
+            Values::Uniform(limit) => limit * (2.0 * noise.uniform(i) - 1.0),
+            Values::Ones => 1.0,
+            Values::LogSlots(slots) => ((i % slots + 1) as f32).ln(),
+            Values::LogUniform => (1.0 + 15.0 * noise.uniform(i)).ln(),
+            Values::StepBias => noise.step_bias(i),
         };
+        let bytes = filled(&shape, dtype, value);
         Stored {
             range: 0..bytes.len(),
             bytes: Bytes::Owned(bytes),
@@ -178,15 +178,18 @@ impl Values {
                 Dtype::F16 => StoredDtype::F16,
                 Dtype::Bf16 => StoredDtype::BF16,
                 Dtype::F64 => StoredDtype::F64,
+                Dtype::Int8 => StoredDtype::I8,
             },
             shape,
         }
     }
 }
 
-/// `count` values, little-endian.
-fn filled(count: usize, dtype: Dtype, value: impl Fn(usize) -> f32 + Sync) -> Arc<[u8]> {
-    let mut bytes: Arc<[u8]> = std::iter::repeat_n(0, count * dtype.size()).collect();
+/// The values of a tensor, little-endian.
+fn filled(shape: &[usize], dtype: Dtype, value: impl Fn(usize) -> f32 + Sync) -> Arc<[u8]> {
+    let count = shape.iter().product::<usize>() * dtype.size();
+    let len = dtype.bytes_of(shape).unwrap_or(count);
+    let mut bytes: Arc<[u8]> = std::iter::repeat_n(0, len).collect();
     // Nobody else holds what was allocated just now.
     if let Some(bytes) = Arc::get_mut(&mut bytes) {
         match dtype {
@@ -194,9 +197,24 @@ fn filled(count: usize, dtype: Dtype, value: impl Fn(usize) -> f32 + Sync) -> Ar
             Dtype::F16 => fill(bytes, |i| f16::from_f32(value(i)).to_le_bytes()),
             Dtype::Bf16 => fill(bytes, |i| bf16::from_f32(value(i)).to_le_bytes()),
             Dtype::F64 => fill(bytes, |i| f64::from(value(i)).to_le_bytes()),
+            Dtype::Int8 => fill_int8(bytes, shape, value),
         }
     }
     bytes
+}
+
+/// A few rows at a time: the values as f32 would take four times the room of what is made of them.
+fn fill_int8(bytes: &mut [u8], shape: &[usize], value: impl Fn(usize) -> f32 + Sync) {
+    const ROWS: usize = 64;
+    let width = shape.last().copied().unwrap_or(0);
+    let (q, scales) = bytes.split_at_mut(shape.iter().product());
+    let scales_of_a_row = scales.len() * width / q.len();
+    let parts = q.par_chunks_mut(ROWS * width);
+    let parts = parts.zip(scales.par_chunks_mut(ROWS * scales_of_a_row));
+    parts.enumerate().for_each(|(i, (q, scales))| {
+        let values: Vec<f32> = (0..q.len()).map(|j| value(i * ROWS * width + j)).collect();
+        quantize(&values, width, q, scales);
+    });
 }
 
 fn fill<const N: usize>(bytes: &mut [u8], value: impl Fn(usize) -> [u8; N] + Sync) {

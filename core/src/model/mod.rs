@@ -349,6 +349,15 @@ impl Model {
         self.tensors().try_for_each(Tensor::try_widen)
     }
 
+    /// The same for those alone that cannot be read as they are stored: what is no matrix, and what [`Tensor::numbers`] would copy.
+    ///
+    /// # Errors
+    /// As [`Model::widen`].
+    pub fn widen_unreadable(&self) -> Result<(), WidenError> {
+        let mut copied = self.tensors().filter(|tensor| !tensor.is_read_in_place());
+        copied.try_for_each(Tensor::try_widen)
+    }
+
     /// Number of weights, a tied head counted once.
     pub fn parameters(&self) -> usize {
         self.tensors().map(Tensor::len).sum()

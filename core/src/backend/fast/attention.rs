@@ -83,9 +83,10 @@ impl AttentionBlock {
         linear(
             &mut scratch.out_le,
             Rows::whole(&scratch.attention.mixed, self.dims.query_width()),
-            weights.o_proj.as_f32(),
-            weights.o_bias.as_ref().map(Tensor::as_f32),
-            pass.threads,
+            &weights.o_proj,
+            weights.o_bias.as_ref(),
+            &mut scratch.products,
+            pass.products,
         );
         let shape = [pass.tokens, pass.model.config.d_model];
         let site = Site::layer(i, Probe::MixerOutput);
@@ -98,9 +99,9 @@ impl AttentionBlock {
         let (q, kv) = (self.dims.query_width(), self.dims.kv_width());
         let scratch = &mut pass.scratch.attention;
         let normed = Rows::whole(&pass.scratch.norm_le, width);
-        let project = |out: &mut [f32], weight: &Tensor, bias: &Option<Tensor>| {
-            let bias = bias.as_ref().map(Tensor::as_f32);
-            linear(out, normed, weight.as_f32(), bias, pass.threads);
+        let products = &mut pass.scratch.products;
+        let mut project = |out: &mut [f32], weight: &Tensor, bias: &Option<Tensor>| {
+            linear(out, normed, weight, bias.as_ref(), products, pass.products);
         };
         let queries = room(&mut scratch.queries, tokens * q);
         self.keys.resize((past + tokens) * kv, 0.0);
@@ -163,7 +164,7 @@ impl AttentionBlock {
             };
             of.run(past, weights, out);
         };
-        if pass.threads == 1 || heads * each * width < PARALLEL_FROM {
+        if pass.products.threads == 1 || heads * each * width < PARALLEL_FROM {
             work.chunks_exact_mut(each).enumerate().for_each(head);
         } else {
             work.par_chunks_exact_mut(each).enumerate().for_each(head);

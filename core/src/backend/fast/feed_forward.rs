@@ -1,7 +1,7 @@
 //! Feed-forward networks over a chunk of tokens; with experts, all tokens of one expert at a time.
 
 use super::math::{gate, multiply_add_scalar, softmax};
-use super::matmul::{Rows, linear};
+use super::matmul::{ProductScratch, Products, Rows, linear};
 use super::session::{Pass, record, room};
 use crate::model::{FeedForward, Mlp};
 use crate::tensor::Tensor;
@@ -36,7 +36,8 @@ pub(super) fn feed_forward(pass: &mut Pass<'_>, i: usize, network: &FeedForward,
                 &mut scratch.out_le,
                 gate,
                 up,
-                pass.threads,
+                &mut scratch.products,
+                pass.products,
             );
         }
         FeedForward::Experts { router, experts } => {
@@ -52,7 +53,8 @@ fn route(pass: &mut Pass<'_>, i: usize, router: &Tensor, top: usize) {
     let scratch = &mut *pass.scratch;
     let shares_lx = room(&mut scratch.feed_forward.shares_lx, tokens * count);
     let x = Rows::whole(&scratch.norm_le, width);
-    linear(shares_lx, x, router.as_f32(), None, pass.threads);
+    let products = &mut scratch.products;
+    linear(shares_lx, x, router, None, products, pass.products);
     let site = Site::layer(i, Probe::RouterLogits);
     record(pass.tap, site, shares_lx, &[tokens, count]);
     for shares_x in shares_lx.chunks_exact_mut(count) {
@@ -111,7 +113,8 @@ fn mix_experts(pass: &mut Pass<'_>, experts: &[Mlp]) {
             out,
             gate,
             up,
-            pass.threads,
+            &mut scratch.products,
+            pass.products,
         );
         for (out_e, &l) in out.chunks_exact(width).zip(&*chosen) {
             let sum = &mut scratch.out_le[l * width..][..width];
@@ -128,32 +131,21 @@ fn swiglu(
     out: &mut [f32],
     gate_buffer: &mut Vec<f32>,
     up_buffer: &mut Vec<f32>,
-    threads: usize,
+    products: &mut ProductScratch,
+    how: Products,
 ) {
     let width = mlp.gate.shape()[0];
     let gated = room(gate_buffer, tokens * width);
     let up = room(up_buffer, tokens * width);
-    linear(
-        gated,
-        x,
-        mlp.gate.as_f32(),
-        mlp.gate_bias.as_ref().map(Tensor::as_f32),
-        threads,
-    );
-    linear(
-        up,
-        x,
-        mlp.up.as_f32(),
-        mlp.up_bias.as_ref().map(Tensor::as_f32),
-        threads,
-    );
+    linear(gated, x, &mlp.gate, mlp.gate_bias.as_ref(), products, how);
+    linear(up, x, &mlp.up, mlp.up_bias.as_ref(), products, how);
     gate(up, gated);
-    let bias = mlp.down_bias.as_ref().map(Tensor::as_f32);
     linear(
         out,
         Rows::whole(up, width),
-        mlp.down.as_f32(),
-        bias,
-        threads,
+        &mlp.down,
+        mlp.down_bias.as_ref(),
+        products,
+        how,
     );
 }

@@ -4,7 +4,7 @@ use ndarray::{Array2, Array3, s};
 
 use super::conv::Conv;
 use super::math::{activate_delta, gate, multiply_add};
-use super::matmul::{Rows, linear};
+use super::matmul::{Rows, linear, linear_parts};
 use super::scan::{Channels, Coefficient, scan_channels};
 use super::session::{Pass, each_row, normalise, record, room, view, view_mut};
 use crate::model::{MambaDims, MambaMixer};
@@ -83,16 +83,17 @@ impl MambaBlock {
         let (width, d, tokens) = (pass.width(), self.dims.d_inner, pass.tokens);
         let scratch = &mut pass.scratch.scan;
         let normed = Rows::whole(&pass.scratch.norm_le, width);
-        let (in_x, in_z) = weights.in_proj.as_f32().split_at(d * width);
-        let bias = weights
-            .in_proj_bias
-            .as_ref()
-            .map(|bias| bias.as_f32().split_at(d));
         let padded = room(&mut scratch.padded_ld, self.conv.padded_len(tokens));
         let x_ld = self.conv.pad(padded);
         let z_ld = room(&mut scratch.z_ld, tokens * d);
-        linear(x_ld, normed, in_x, bias.map(|(x, _)| x), pass.threads);
-        linear(z_ld, normed, in_z, bias.map(|(_, z)| z), pass.threads);
+        linear_parts(
+            &mut [(&mut *x_ld, d), (&mut *z_ld, d)],
+            normed,
+            &weights.in_proj,
+            weights.in_proj_bias.as_ref(),
+            &mut pass.scratch.products,
+            pass.products,
+        );
         record(pass.tap, Site::layer(i, Probe::X), x_ld, &[tokens, d]);
         record(pass.tap, Site::layer(i, Probe::Gate), z_ld, &[tokens, d]);
 
@@ -115,7 +116,8 @@ impl MambaBlock {
         let columns = r + 2 * n;
         let projected = room(&mut scratch.projected, tokens * columns);
         let u = Rows::whole(&scratch.u_ld, d);
-        linear(projected, u, weights.x_proj.as_f32(), None, pass.threads);
+        let products = &mut pass.scratch.products;
+        linear(projected, u, &weights.x_proj, None, products, pass.products);
         if let Some(norm) = self.dims.inner_norm {
             let of = weights.inner_norms.as_ref();
             let [dt, b, c] = [
@@ -147,8 +149,16 @@ impl MambaBlock {
             stride: columns,
         };
         let delta_ld = room(&mut scratch.delta_ld, tokens * d);
-        let bias = Some(weights.dt_bias.as_f32());
-        linear(delta_ld, dt, weights.dt_proj.as_f32(), bias, pass.threads);
+        let bias = Some(&weights.dt_bias);
+        let products = &mut pass.scratch.products;
+        linear(
+            delta_ld,
+            dt,
+            &weights.dt_proj,
+            bias,
+            products,
+            pass.products,
+        );
         each_row(delta_ld, d, activate_delta);
         record(
             pass.tap,

@@ -4,7 +4,7 @@ use ndarray::{Array3, Array4, s};
 
 use super::conv::Conv;
 use super::math::{activate_delta, gate};
-use super::matmul::{Rows, linear};
+use super::matmul::{Rows, linear_parts};
 use super::session::{Pass, each_row, normalise, record, room, view};
 use super::ssd::{Ssd, SsdDims};
 use crate::backend::Reading;
@@ -76,25 +76,18 @@ impl Mamba2Block {
         );
         let scratch = &mut pass.scratch.scan;
         let normed = Rows::whole(&pass.scratch.norm_le, width);
-        let in_proj = weights.in_proj.as_f32();
-        let bias = weights.in_proj_bias.as_ref().map(Tensor::as_f32);
-        let project = |out: &mut [f32], rows: std::ops::Range<usize>| {
-            let part = &in_proj[rows.start * width..rows.end * width];
-            linear(
-                out,
-                normed,
-                part,
-                bias.map(|bias| &bias[rows]),
-                pass.threads,
-            );
-        };
         let z_ld = room(&mut scratch.z_ld, tokens * d);
-        project(z_ld, 0..d);
         let padded = room(&mut scratch.padded_ld, self.conv.padded_len(tokens));
         let xbc_lw = self.conv.pad(padded);
-        project(xbc_lw, d..d + w);
         let delta_lh = room(&mut scratch.delta_ld, tokens * h);
-        project(delta_lh, d + w..d + w + h);
+        linear_parts(
+            &mut [(&mut *z_ld, d), (&mut *xbc_lw, w), (&mut *delta_lh, h)],
+            normed,
+            &weights.in_proj,
+            weights.in_proj_bias.as_ref(),
+            &mut pass.scratch.products,
+            pass.products,
+        );
         record(pass.tap, Site::layer(i, Probe::Gate), z_ld, &[tokens, d]);
         record(pass.tap, Site::layer(i, Probe::X), xbc_lw, &[tokens, w]);
 
@@ -177,7 +170,7 @@ impl Mamba2Block {
             }
             pass.tap.record(site, h_lhpn.view().into_dyn());
         } else {
-            let (chunk, threads) = (self.dims.chunk, pass.threads);
+            let (chunk, threads) = (self.dims.chunk, pass.products.threads);
             ssd.run(chunk, &mut self.h_hpn, y_ld, &mut scratch.heads, threads);
         }
         record(pass.tap, Site::layer(i, Probe::ScanOut), y_ld, &[tokens, d]);

@@ -159,7 +159,7 @@ pub(crate) fn dot(a: &[f32], b: &[f32]) -> f32 {
 
 /// Σ a·b, inside of other vector code.
 #[inline(always)]
-fn product<S: Simd>(simd: S, a: &[f32], b: &[f32]) -> f32 {
+pub(super) fn product<S: Simd>(simd: S, a: &[f32], b: &[f32]) -> f32 {
     let (a_vectors, a_tail) = S::as_simd_f32s(a);
     let (b_vectors, b_tail) = S::as_simd_f32s(b);
     // Four sums side by side hide the latency of the multiply-add.

@@ -6,6 +6,7 @@
 //! (the cache of attention and its scratch double when they are full).
 
 mod attention;
+mod bf16;
 mod conv;
 mod feed_forward;
 mod mamba;
@@ -15,8 +16,11 @@ mod matmul;
 mod scan;
 mod session;
 mod ssd;
+mod tile;
+mod vector;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use ndarray::{Array2, Axis};
 
@@ -43,6 +47,50 @@ impl Threads {
             work()
         } else {
             self.pool.install(work)
+        }
+    }
+
+    /// [`Threads::run`] for work of many short parallel parts.
+    fn run_awake<R: Send>(&self, work: impl FnOnce() -> R + Send) -> R {
+        if self.count == 1 {
+            return work();
+        }
+        self.pool.install(|| {
+            let done = AtomicBool::new(false);
+            let leader = rayon::current_thread_index();
+            let lead = || {
+                let _at_the_end = Finish(&done);
+                work()
+            };
+            rayon::join(lead, || stay_awake(self.count - 1, leader, &done)).0
+        })
+    }
+}
+
+/// Says that it is done when it goes, after a panic too: others wait for it.
+struct Finish<'a>(&'a AtomicBool);
+
+impl Drop for Finish<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Release);
+    }
+}
+
+/// Keeps `count` threads looking for work until `done`: a thread that slept would wake up later than a product of one token takes.
+fn stay_awake(count: usize, leader: Option<usize>, done: &AtomicBool) {
+    let stay = || {
+        // The thread that does the work would wait for itself.
+        while rayon::current_thread_index() != leader && !done.load(Ordering::Acquire) {
+            if rayon::yield_now() != Some(rayon::Yield::Executed) {
+                std::hint::spin_loop();
+            }
+        }
+    };
+    match count {
+        0 => {}
+        1 => stay(),
+        _ => {
+            rayon::join(stay, || stay_awake(count - 1, leader, done));
         }
     }
 }
@@ -82,7 +130,7 @@ impl Backend for FastBackend {
     }
 
     fn open(&mut self, model: &Arc<Model>) -> Result<Box<dyn Session>, BackendError> {
-        model.widen()?;
+        model.widen_unreadable()?;
         Ok(Box::new(FastSession::new(model, self.threads.clone())))
     }
 

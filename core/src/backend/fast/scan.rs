@@ -1,7 +1,7 @@
 //! The selective scan over blocks of channels: lanes are channels, so nothing is summed across lanes.
 
 use ndarray::parallel::prelude::*;
-use ndarray::{ArrayView2, ArrayViewMut2, ArrayViewMut3, Axis, s};
+use ndarray::{ArrayView2, ArrayViewMut1, ArrayViewMut2, ArrayViewMut3, Axis, s};
 use pulp::{Arch, Simd, WithSimd};
 
 use super::math::exp;
@@ -35,7 +35,7 @@ impl<'a> Coefficient<'a> {
     fn load<S: Simd>(&self, simd: S, l: usize, n: usize, d: usize, width: usize) -> S::f32s {
         match self {
             Coefficient::PerToken(ln) => simd.splat_f32s(ln[[l, n]]),
-            Coefficient::PerChannel(nd) => simd.partial_load_f32s(&row(nd, n)[d..d + width]),
+            Coefficient::PerChannel(nd) => load(simd, &row(nd, n)[d..d + width]),
         }
     }
 }
@@ -71,6 +71,17 @@ pub(super) fn scan_channels(
     mut h_ldn: Option<ArrayViewMut3<'_, f32>>,
 ) {
     let (tokens, d_inner) = input.u_ld.dim();
+    if tokens == 1 {
+        Arch::new().dispatch(Step {
+            input: *input,
+            h_nd: h_nd.view_mut(),
+            y_d: y_ld.row_mut(0),
+        });
+        if let Some(mut h_dn) = h_ldn.as_mut().map(|h_ldn| h_ldn.index_axis_mut(Axis(0), 0)) {
+            h_dn.assign(&h_nd.t());
+        }
+        return;
+    }
     if tokens * input.a_nd.len() < PARALLEL_FROM || rayon::current_num_threads() == 1 {
         let h_ldn = h_ldn.as_mut().map(|h| h.view_mut());
         return run_kernel(*input, h_nd.view_mut(), y_ld.view_mut(), h_ldn);
@@ -116,6 +127,67 @@ pub(crate) fn run_kernel<'o>(
     });
 }
 
+/// One token: a slot's row of the state at a time, from one end to the other. State and A come from memory, where a block of channels
+/// over all slots would be a line here and a line there, which no processor fetches ahead.
+struct Step<'i, 'o> {
+    input: Channels<'i>,
+    h_nd: ArrayViewMut2<'o, f32>,
+    y_d: ArrayViewMut1<'o, f32>,
+}
+
+impl WithSimd for Step<'_, '_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(mut self, simd: S) {
+        let input = self.input;
+        let (u, delta) = (row(&input.u_ld, 0), row(&input.delta_ld, 0));
+        self.y_d.fill(0.0);
+        let Some(y) = self.y_d.as_slice_mut() else {
+            return;
+        };
+        for n in 0..input.a_nd.nrows() {
+            let a = row(&input.a_nd, n);
+            let h = row_mut(&mut self.h_nd, n);
+            let lanes = S::F32_LANES;
+            let channels = h.chunks_mut(lanes).zip(y.chunks_mut(lanes));
+            let read = delta
+                .chunks(lanes)
+                .zip(u.chunks(lanes))
+                .zip(a.chunks(lanes));
+            for (i, ((h, y), ((delta, u), a))) in channels.zip(read).enumerate() {
+                let delta = load(simd, delta);
+                let delta_u = simd.mul_f32s(delta, load(simd, u));
+                let decay = exp(simd, simd.mul_f32s(delta, load(simd, a)));
+                let b = input.b.load(simd, 0, n, i * lanes, h.len());
+                let c = input.c.load(simd, 0, n, i * lanes, h.len());
+                let next = simd.mul_add_e_f32s(decay, load(simd, h), simd.mul_f32s(delta_u, b));
+                let sum = simd.mul_add_e_f32s(c, next, load(simd, y));
+                store(simd, h, next);
+                store(simd, y, sum);
+            }
+        }
+    }
+}
+
+/// As many values as there are lanes, or the last fewer: what is whole is one instruction.
+#[inline(always)]
+fn load<S: Simd>(simd: S, values: &[f32]) -> S::f32s {
+    match S::as_simd_f32s(values).0.first() {
+        Some(whole) => *whole,
+        None => simd.partial_load_f32s(values),
+    }
+}
+
+#[inline(always)]
+fn store<S: Simd>(simd: S, values: &mut [f32], lanes: S::f32s) {
+    if let Some(whole) = S::as_mut_simd_f32s(values).0.first_mut() {
+        *whole = lanes;
+    } else {
+        simd.partial_store_f32s(values, lanes);
+    }
+}
+
 struct Kernel<'i, 'o> {
     input: Channels<'i>,
     h_nd: ArrayViewMut2<'o, f32>,
@@ -153,15 +225,15 @@ impl Kernel<'_, '_> {
         let zero = simd.splat_f32s(0.0);
         let (mut h, mut a) = ([zero; TILE], [zero; TILE]);
         for (i, n) in slots.clone().enumerate() {
-            h[i] = simd.partial_load_f32s(&row(&self.h_nd.view(), n)[channels.clone()]);
-            a[i] = simd.partial_load_f32s(&row(&input.a_nd, n)[channels.clone()]);
+            h[i] = load(simd, &row(&self.h_nd.view(), n)[channels.clone()]);
+            a[i] = load(simd, &row(&input.a_nd, n)[channels.clone()]);
         }
         for l in 0..input.u_ld.nrows() {
-            let delta = simd.partial_load_f32s(&row(&input.delta_ld, l)[channels.clone()]);
-            let u = simd.partial_load_f32s(&row(&input.u_ld, l)[channels.clone()]);
+            let delta = load(simd, &row(&input.delta_ld, l)[channels.clone()]);
+            let u = load(simd, &row(&input.u_ld, l)[channels.clone()]);
             let delta_u = simd.mul_f32s(delta, u);
             let y_d = &mut row_mut(&mut self.y_ld, l)[channels.clone()];
-            let mut y = simd.partial_load_f32s(y_d);
+            let mut y = load(simd, y_d);
             for (i, n) in slots.clone().enumerate() {
                 let decay = exp(simd, simd.mul_f32s(delta, a[i]));
                 let b = input.b.load(simd, l, n, channels.start, channels.len());
@@ -169,7 +241,7 @@ impl Kernel<'_, '_> {
                 h[i] = simd.mul_add_e_f32s(decay, h[i], simd.mul_f32s(delta_u, b));
                 y = simd.mul_add_e_f32s(c, h[i], y);
             }
-            simd.partial_store_f32s(y_d, y);
+            store(simd, y_d, y);
             if let Some(h_ldn) = &mut self.h_ldn {
                 for (i, n) in slots.clone().enumerate() {
                     let lanes: &[f32] = bytemuck::cast_slice(std::slice::from_ref(&h[i]));
@@ -180,7 +252,11 @@ impl Kernel<'_, '_> {
             }
         }
         for (i, n) in slots.enumerate() {
-            simd.partial_store_f32s(&mut row_mut(&mut self.h_nd, n)[channels.clone()], h[i]);
+            store(
+                simd,
+                &mut row_mut(&mut self.h_nd, n)[channels.clone()],
+                h[i],
+            );
         }
     }
 }

@@ -11,7 +11,7 @@ use super::feed_forward::{FeedForwardScratch, feed_forward};
 use super::mamba::{MambaBlock, ScanScratch};
 use super::mamba2::Mamba2Block;
 use super::math::dot;
-use super::matmul::{PARALLEL_VECTOR, Rows, linear};
+use super::matmul::{ProductScratch, Products, Rows, linear};
 use crate::backend::{BackendError, Reading, Session, check_ids};
 use crate::model::{BlockDims, FeedForwardDims, Layer, Mixer, MixerDims, Model};
 use crate::state::{LayerState, RecurrentState, State, StateBytes};
@@ -20,6 +20,9 @@ use crate::trace::{Probe, Site, Tap};
 
 /// Below this many tokens the rows of a chunk are not worth spreading over threads.
 pub(super) const PARALLEL_TOKENS: usize = 16;
+
+/// A model without a tensor of so many weights answers a token sooner than a second thread wakes up.
+const SMALL: usize = 1 << 20;
 
 /// What one block needs beside its weights: its state, and A and the convolution in the layouts the kernels read.
 enum Block {
@@ -35,6 +38,7 @@ pub(super) struct Scratch {
     pub(super) norm_le: Vec<f32>,
     pub(super) out_le: Vec<f32>,
     logits_lv: Vec<f32>,
+    pub(super) products: ProductScratch,
     pub(super) scan: ScanScratch,
     pub(super) attention: AttentionScratch,
     pub(super) feed_forward: FeedForwardScratch,
@@ -56,7 +60,7 @@ impl FastSession {
         let blocks = model.layers.iter().zip(&model.config.blocks);
         let largest = model.tensors().map(Tensor::len).max().unwrap_or(0);
         Self {
-            is_small: largest < PARALLEL_VECTOR,
+            is_small: largest < SMALL,
             threads,
             position: 0,
             blocks: blocks
@@ -80,7 +84,10 @@ impl FastSession {
             model: &self.model,
             tokens: ids.len(),
             reading,
-            threads: if alone { 1 } else { self.threads.count },
+            products: Products {
+                threads: if alone { 1 } else { self.threads.count },
+                may_round: true,
+            },
             scratch: &mut self.scratch,
             tap,
         };
@@ -88,6 +95,8 @@ impl FastSession {
         let mut work = move || pass.forward(ids, blocks, logits_v);
         if alone {
             work();
+        } else if ids.len() == 1 {
+            self.threads.run_awake(work);
         } else {
             self.threads.run(work);
         }
@@ -195,7 +204,7 @@ pub(super) struct Pass<'a> {
     pub(super) model: &'a Model,
     pub(super) tokens: usize,
     pub(super) reading: Reading,
-    pub(super) threads: usize,
+    pub(super) products: Products,
     pub(super) scratch: &'a mut Scratch,
     pub(super) tap: &'a mut (dyn Tap + 'a),
 }
@@ -212,9 +221,10 @@ impl Pass<'_> {
         for buffer in [&mut scratch.x_le, &mut scratch.norm_le, &mut scratch.out_le] {
             buffer.resize(tokens * width, 0.0);
         }
-        let embedding_ve = self.model.embedding.as_f32();
+        let embedding = self.model.embedding.numbers();
         for (x_e, &id) in self.scratch.x_le.chunks_exact_mut(width).zip(ids) {
-            x_e.copy_from_slice(&embedding_ve[id as usize * width..][..width]);
+            let row = id as usize;
+            embedding.rows(row..row + 1, width).widen(x_e, width);
         }
         self.record_stream(Site::model(Probe::Embedded));
 
@@ -279,18 +289,19 @@ impl Pass<'_> {
     /// Scores of the last token, or of all when they are watched.
     fn head(&mut self, logits_v: &mut [f32]) {
         let (width, vocab, tokens) = (self.width(), self.model.config.vocab_size, self.tokens);
-        let head_ve = self.model.head().as_f32();
-        let hidden = &self.scratch.norm_le;
+        let head = self.model.head();
+        let scratch = &mut *self.scratch;
+        let (hidden, products) = (&scratch.norm_le, &mut scratch.products);
         let site = Site::model(Probe::Logits);
         if self.tap.wants(site) {
-            let logits_lv = room(&mut self.scratch.logits_lv, tokens * vocab);
+            let logits_lv = room(&mut scratch.logits_lv, tokens * vocab);
             let rows = Rows::whole(hidden, width);
-            linear(logits_lv, rows, head_ve, None, self.threads);
+            linear(logits_lv, rows, head, None, products, self.products);
             record(self.tap, site, logits_lv, &[tokens, vocab]);
             logits_v.copy_from_slice(&logits_lv[(tokens - 1) * vocab..]);
         } else {
             let last = Rows::whole(&hidden[(tokens - 1) * width..], width);
-            linear(logits_v, last, head_ve, None, self.threads);
+            linear(logits_v, last, head, None, products, self.products);
         }
     }
 
@@ -307,9 +318,10 @@ impl Pass<'_> {
         linear(
             &mut scratch.out_le,
             Rows::whole(&scratch.scan.y_ld, d_inner),
-            out_proj.as_f32(),
-            bias.map(Tensor::as_f32),
-            self.threads,
+            out_proj,
+            bias,
+            &mut scratch.products,
+            self.products,
         );
         let site = Site::layer(i, Probe::MixerOutput);
         record(self.tap, site, &scratch.out_le, &shape);

@@ -1,0 +1,203 @@
+//! Products with one token: every weight is read once, so that the time is that of reading them. They are widened in registers.
+//!
+//! A word of memory holds two halves or four whole numbers. Shifts and masks take the first of each word, the second, and so on, for as
+//! many words at once as a register has lanes; x is laid out in as many planes beforehand, so that nothing moves across lanes.
+
+use pulp::{Arch, Simd, WithSimd};
+
+use super::math::product;
+use crate::tensor::{INT8_BLOCK, Int8, Numbers};
+
+/// x as the products read it: with 2 planes first the elements of even index, then those of odd index; with 4 likewise.
+#[derive(Default)]
+pub(super) struct Planes {
+    values: Vec<f32>,
+    count: usize,
+}
+
+impl Planes {
+    /// Takes x, laid out for weights stored so.
+    pub(super) fn of(&mut self, x: &[f32], weight: &Numbers<'_>) -> &Self {
+        self.count = match weight {
+            Numbers::F32(_) => 1,
+            Numbers::F16(_) | Numbers::Bf16(_) => 2,
+            Numbers::Int8(_) => 4,
+        };
+        self.values.clear();
+        for plane in 0..self.count {
+            self.values.extend(x.iter().skip(plane).step_by(self.count));
+        }
+        self
+    }
+
+    /// Elements of x.
+    pub(super) fn width(&self) -> usize {
+        self.values.len()
+    }
+
+    fn plane(&self, index: usize) -> &[f32] {
+        let each = self.values.len() / self.count;
+        &self.values[index * each..][..each]
+    }
+}
+
+/// y[o] = Σ x·W[o] for the rows of `weight`.
+pub(super) fn products(y: &mut [f32], x: &Planes, weight: Numbers<'_>) {
+    struct Op<'a>(&'a mut [f32], &'a Planes, Numbers<'a>);
+    impl WithSimd for Op<'_> {
+        type Output = ();
+        #[inline(always)]
+        fn with_simd<S: Simd>(self, simd: S) {
+            let Op(y, x, weight) = self;
+            let width = x.width();
+            match weight {
+                Numbers::F32(weight) => {
+                    for (y, row) in y.iter_mut().zip(weight.chunks_exact(width)) {
+                        *y = product(simd, row, x.plane(0));
+                    }
+                }
+                Numbers::F16(words) => {
+                    for (y, row) in y.iter_mut().zip(words.chunks_exact(width / 2)) {
+                        *y = pairs(simd, row, x, [f16_low::<S>, f16_high::<S>]);
+                    }
+                }
+                Numbers::Bf16(words) => {
+                    for (y, row) in y.iter_mut().zip(words.chunks_exact(width / 2)) {
+                        *y = pairs(simd, row, x, [bf16_low::<S>, bf16_high::<S>]);
+                    }
+                }
+                Numbers::Int8(weight) => fours(simd, y, x, weight),
+            }
+        }
+    }
+    Arch::new().dispatch(Op(y, x, weight));
+}
+
+/// Σ over a row of words of two, each half made a number by its function.
+#[inline(always)]
+fn pairs<S: Simd>(
+    simd: S,
+    row: &[u32],
+    x: &Planes,
+    [low, high]: [impl Fn(S, S::u32s) -> S::f32s; 2],
+) -> f32 {
+    let (words, words_tail) = S::as_simd_u32s(row);
+    let (even, even_tail) = S::as_simd_f32s(x.plane(0));
+    let (odd, odd_tail) = S::as_simd_f32s(x.plane(1));
+    let mut sums = [simd.splat_f32s(0.0); 4];
+    let (twos, rest) = words.as_chunks::<2>();
+    let (even_twos, even_rest) = even.as_chunks::<2>();
+    let (odd_twos, odd_rest) = odd.as_chunks::<2>();
+    for ((words, even), odd) in twos.iter().zip(even_twos).zip(odd_twos) {
+        for i in 0..2 {
+            sums[i] = simd.mul_add_e_f32s(low(simd, words[i]), even[i], sums[i]);
+            sums[2 + i] = simd.mul_add_e_f32s(high(simd, words[i]), odd[i], sums[2 + i]);
+        }
+    }
+    let last = (
+        simd.partial_load_u32s(words_tail),
+        simd.partial_load_f32s(even_tail),
+        simd.partial_load_f32s(odd_tail),
+    );
+    let rest = rest.iter().zip(even_rest).zip(odd_rest);
+    for (words, even, odd) in rest
+        .map(|((words, even), odd)| (*words, *even, *odd))
+        .chain([last])
+    {
+        sums[0] = simd.mul_add_e_f32s(low(simd, words), even, sums[0]);
+        sums[2] = simd.mul_add_e_f32s(high(simd, words), odd, sums[2]);
+    }
+    let sum = simd.add_f32s(
+        simd.add_f32s(sums[0], sums[1]),
+        simd.add_f32s(sums[2], sums[3]),
+    );
+    simd.reduce_sum_f32s(sum)
+}
+
+#[inline(always)]
+fn bf16_low<S: Simd>(simd: S, words: S::u32s) -> S::f32s {
+    simd.transmute_f32s_u32s(simd.wrapping_dyn_shl_u32s(words, simd.splat_u32s(16)))
+}
+
+#[inline(always)]
+fn bf16_high<S: Simd>(simd: S, words: S::u32s) -> S::f32s {
+    simd.transmute_f32s_u32s(simd.and_u32s(words, simd.splat_u32s(0xffff_0000)))
+}
+
+#[inline(always)]
+fn f16_low<S: Simd>(simd: S, words: S::u32s) -> S::f32s {
+    f16_high(simd, simd.wrapping_dyn_shl_u32s(words, simd.splat_u32s(16)))
+}
+
+/// The upper half of each word: its exponent and fraction put where those of an f32 stand are the number times 2⁻¹¹², zeros and
+/// subnormals too. What comes out at 65,536 or above had the exponent of infinities and NaNs.
+#[inline(always)]
+fn f16_high<S: Simd>(simd: S, words: S::u32s) -> S::f32s {
+    let mask = |bits: u32| simd.and_u32s(words, simd.splat_u32s(bits));
+    let shifted = simd.wrapping_dyn_shr_u32s(mask(0x7fff_0000), simd.splat_u32s(3));
+    let scale = simd.splat_f32s(f32::from_bits((127 + 112) << 23));
+    let finite = simd.mul_f32s(simd.transmute_f32s_u32s(shifted), scale);
+    let special = simd.or_u32s(shifted, simd.splat_u32s(0x7f80_0000));
+    let size = simd.select_u32s(
+        simd.less_than_f32s(finite, simd.splat_f32s(65_536.0)),
+        simd.transmute_u32s_f32s(finite),
+        special,
+    );
+    simd.transmute_f32s_u32s(simd.or_u32s(size, mask(0x8000_0000)))
+}
+
+/// Σ over rows of words of four: each block's sum in whole numbers and f32 times its scale.
+#[inline(always)]
+fn fours<S: Simd>(simd: S, y: &mut [f32], x: &Planes, weight: Int8<'_>) {
+    let planes = [x.plane(0), x.plane(1), x.plane(2), x.plane(3)];
+    let width = x.width();
+    let rows = weight.words.chunks_exact(width / 4);
+    let scales = weight.scales.chunks_exact(width.div_ceil(INT8_BLOCK));
+    for ((y, row), scales) in y.iter_mut().zip(rows).zip(scales) {
+        let mut sum = simd.splat_f32s(0.0);
+        let mut from = 0;
+        for (block, scale) in row.chunks(INT8_BLOCK / 4).zip(scales) {
+            let parts = planes.map(|plane| &plane[from..from + block.len()]);
+            let part = block_sum(simd, block, parts);
+            sum = simd.mul_add_e_f32s(part, simd.splat_f32s(*scale), sum);
+            from += block.len();
+        }
+        *y = simd.reduce_sum_f32s(sum);
+    }
+}
+
+#[inline(always)]
+fn block_sum<S: Simd>(simd: S, block: &[u32], planes: [&[f32]; 4]) -> S::f32s {
+    let (words, words_tail) = S::as_simd_u32s(block);
+    let parts = planes.map(|plane| S::as_simd_f32s(plane));
+    let mut sums = [simd.splat_f32s(0.0); 2];
+    for (i, words) in words.iter().enumerate() {
+        sums = four(simd, *words, parts.map(|(plane, _)| plane[i]), sums);
+    }
+    if !words_tail.is_empty() {
+        let last = parts.map(|(_, tail)| simd.partial_load_f32s(tail));
+        sums = four(simd, simd.partial_load_u32s(words_tail), last, sums);
+    }
+    simd.add_f32s(sums[0], sums[1])
+}
+
+/// Adds Σ q·x of each word's four q.
+///
+/// q + 128 put into the fraction of 2²³ is the number 2²³ + q + 128, from which both are taken again.
+#[inline(always)]
+fn four<S: Simd>(simd: S, words: S::u32s, x: [S::f32s; 4], mut sums: [S::f32s; 2]) -> [S::f32s; 2] {
+    let offset = simd.xor_u32s(words, simd.splat_u32s(0x8080_8080));
+    let byte = |shift: u32| {
+        let shifted = simd.wrapping_dyn_shr_u32s(offset, simd.splat_u32s(shift));
+        simd.and_u32s(shifted, simd.splat_u32s(0xff))
+    };
+    for (i, x) in x.into_iter().enumerate() {
+        let fraction = simd.or_u32s(byte(8 * i as u32), simd.splat_u32s(0x4b00_0000));
+        let q = simd.sub_f32s(
+            simd.transmute_f32s_u32s(fraction),
+            simd.splat_f32s(8_388_608.0 + 128.0),
+        );
+        sums[i % 2] = simd.mul_add_e_f32s(q, x, sums[i % 2]);
+    }
+    sums
+}
