@@ -113,6 +113,10 @@ impl Verdict {
 pub struct Claim {
     /// Its name.
     pub id: String,
+    /// What it is about: a topic of the questions.
+    pub topic: String,
+    /// How hard it is.
+    pub level: Level,
     /// The sentence.
     pub text: String,
     /// What it is.
@@ -232,6 +236,15 @@ impl Bank {
         self.questions.iter().find(|question| question.id == id)
     }
 
+    /// Everything that is Markdown.
+    pub fn texts(&self) -> impl Iterator<Item = &String> {
+        let claims = self.claims.iter().flat_map(Claim::texts);
+        self.questions
+            .iter()
+            .flat_map(Question::texts)
+            .chain(claims)
+    }
+
     /// The claim of that name.
     pub fn claim(&self, id: &str) -> Option<&Claim> {
         self.claims.iter().find(|claim| claim.id == id)
@@ -249,6 +262,12 @@ impl Bank {
 }
 
 impl Question {
+    /// Everything of it that is Markdown.
+    pub fn texts(&self) -> impl Iterator<Item = &String> {
+        let texts = [&self.question, &self.answer].into_iter();
+        texts.chain(&self.listens_for).chain(&self.common_wrong)
+    }
+
     /// The line that brings a demo to where it proves the answer, as the demo itself would write it.
     pub fn preset_line(&self) -> String {
         let demo = demo_with(&self.demo, self.preset.as_deref());
@@ -261,6 +280,13 @@ impl Question {
     /// When there is no such demo, or the preset is not one of its; never of a bank that was read.
     pub fn proof(&self) -> Result<Box<dyn AnyDemo>, String> {
         demo_with(&self.demo, self.preset.as_deref())
+    }
+}
+
+impl Claim {
+    /// Everything of it that is Markdown.
+    pub fn texts(&self) -> impl Iterator<Item = &String> {
+        [&self.text, &self.correction, &self.decides].into_iter()
     }
 }
 
@@ -317,6 +343,7 @@ impl<'a> Entry<'a> {
 
     fn check_claim(&self, claim: &Claim, taken: &mut BTreeSet<String>) -> Result<(), BankError> {
         self.check_common(taken, &claim.lesson, &claim.demo, &claim.sources)?;
+        self.filled("topic", &claim.topic)?;
         self.filled("text", &claim.text)?;
         self.filled("correction", &claim.correction)?;
         self.filled("decides", &claim.decides)?;
