@@ -6,6 +6,7 @@ use mambascope_core::job::{Answer, Job, ModelRef};
 use mambascope_core::study::StudyJob;
 use mambascope_lessons::demo::Around;
 use mambascope_lessons::notebook::NotebookRequest;
+use mambascope_lessons::practice::bank::ScopeState;
 use mambascope_lessons::practice::page::{Export, PracticeRequest, exported};
 
 use super::files::{AskPath, Asked};
@@ -93,6 +94,7 @@ impl Window {
                     self.settings.page = Page::Lessons;
                 }
                 PracticeRequest::Prove(preset) => self.prove(&preset),
+                PracticeRequest::Scope(state) => self.show_in_scope(&state),
             }
             ui.request_repaint();
         }
@@ -110,6 +112,19 @@ impl Window {
         }
         self.importing = None;
         ctx.request_repaint();
+    }
+
+    /// Goes to the Scope page, with a text and a layer of a model of this program.
+    fn show_in_scope(&mut self, state: &ScopeState) {
+        let Some(model) = state.model() else { return };
+        let settings = &mut self.settings.scope;
+        state.prompt.clone_into(&mut settings.prompt);
+        settings.layer = state.layer;
+        let load = Job::LoadEmbedded(model.name);
+        if self.load != load {
+            self.load(load);
+        }
+        self.settings.page = Page::Scope;
     }
 
     /// Goes to the demo of a preset.

@@ -33,7 +33,7 @@ use self::progress::ProgressPart;
 use self::record::Record;
 use self::review::{ReviewPart, queue};
 use self::settings::{Part, PracticeSettings};
-use super::bank::{Bank, BankError, Level};
+use super::bank::{Bank, BankError, Level, ScopeState};
 use super::items;
 use super::log::ReviewLog;
 use crate::notebook::text::Texts;
@@ -47,6 +47,8 @@ const MOST_NEW: usize = 200;
 pub enum PracticeRequest {
     /// Go to the demo of this preset, a line such as [`crate::demo::AnyDemo::preset`] writes.
     Prove(String),
+    /// Go to the Scope page in this state.
+    Scope(ScopeState),
     /// Go to this lesson.
     Lesson(String),
     /// Ask where to, then write this text.

@@ -144,6 +144,13 @@ fn model_answer(ui: &mut Ui, question: &Question, desk: &mut Desk<'_>) {
     ui.horizontal(|ui| {
         kicker(ui, "Model answer");
         prove(ui, &question.preset_line(), desk);
+        if let Some(scope) = &question.scope {
+            let button = ui.button("See it in the Scope");
+            let tip = "Opens the Scope page on a model of this program, with a text and a layer that show it";
+            if button.on_hover_text(tip).clicked() {
+                desk.requests.push(PracticeRequest::Scope(scope.clone()));
+            }
+        }
     });
     ui.add_space(4.0);
     desk.texts.show(ui, &question.answer);
