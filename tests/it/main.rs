@@ -20,6 +20,7 @@ mod hostile;
 mod memory;
 mod original;
 mod parity;
+mod quiz;
 mod s4;
 mod scans;
 mod ssd;

@@ -49,8 +49,15 @@ impl Plan {
     /// Chooses questions of mixed levels for so many minutes, of as many topics as there are, and divides the time among them.
     /// Shorter where the bank has too few; empty where it is.
     pub fn new(bank: &Bank, seed: u64, minutes: u32) -> Self {
+        Self::about(bank, None, seed, minutes)
+    }
+
+    /// The same of one topic alone, where there is one.
+    pub fn about(bank: &Bank, topic: Option<&str>, seed: u64, minutes: u32) -> Self {
         let mut draw = Draw::new(seed, "mock interview");
-        let mut left: Vec<&Question> = draw.shuffled(&bank.questions.iter().collect::<Vec<_>>());
+        let is_wanted = |question: &&Question| topic.is_none_or(|topic| topic == question.topic);
+        let wanted: Vec<&Question> = bank.questions.iter().filter(is_wanted).collect();
+        let mut left = draw.shuffled(&wanted);
         let (mut chosen, mut used) = (Vec::new(), BTreeMap::<&str, usize>::new());
         let total = minutes.saturating_mul(60);
         let mut spent = 0;

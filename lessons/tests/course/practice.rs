@@ -662,7 +662,7 @@ fn an_interview_is_kept_when_something_is_written_and_every_ten_seconds() {
 #[test]
 fn a_number_of_an_answer_leads_to_its_experiment() {
     let text = SMALL.replace(
-        r"$\ln 2 / (\Delta |A|)$ tokens.",
+        r"$\\ln 2 / (\\Delta |A|)$ tokens.",
         "It is [17.3](prove:half-life/example) tokens.",
     );
     let bank = Bank::parse(&[("small.toml", &text)]);
@@ -766,6 +766,19 @@ fn filters_leave_what_they_say() {
     learner.window.state_mut().settings.topic = Some("no such topic".to_owned());
     learner.settle();
     assert!(learner.says("No claims here"));
+    // An interview keeps to the topic, and mixes levels.
+    let settings = &mut learner.window.state_mut().settings;
+    settings.part = Part::Interview;
+    learner.settle();
+    assert!(learner.says("No questions here"));
+    learner.window.state_mut().settings.topic = Some("ssd".to_owned());
+    learner.settle();
+    learner.click("Begin the interview");
+    let kept = learner.window.state().settings.interview.as_ref().unwrap();
+    let asked = kept.plan.questions.iter();
+    assert!(kept.plan.questions.len() > 4 && asked.clone().all(|it| it.topic == "ssd"));
+    assert!(asked.clone().any(|it| it.level == Level::Basic));
+    assert!(asked.clone().any(|it| it.level == Level::Advanced));
     let settings = &mut learner.window.state_mut().settings;
     settings.part = Part::Review;
     settings.topic = Some("no such topic".to_owned());

@@ -9,7 +9,7 @@ use super::PracticeRequest;
 use super::desk::{Desk, Extra};
 use super::parts::{
     bar, capital, card, date, describe, digit, done_keys, empty, heading, kicker, large_lines,
-    lines, main_button, neighbours, sheet, small, words,
+    lines, main_button, neighbours, sheet, small, topic_title, words,
 };
 use super::question::solution;
 use super::settings::PracticeSettings;
@@ -74,11 +74,6 @@ impl InterviewPart {
         desk: &mut Desk<'_>,
         settings: &mut PracticeSettings,
     ) {
-        if desk.bank.questions.is_empty() {
-            let text = "This build has no questions. The drills are there.";
-            sheet(ui, "no interview", |ui| empty(ui, "No questions", text));
-            return;
-        }
         if self.sitting.is_none() {
             self.take_kept(ui, desk, settings);
         }
@@ -117,7 +112,7 @@ impl InterviewPart {
                 ui.ctx().request_repaint();
             }
             None => match &settings.interview {
-                None => self.begin(ui, desk),
+                None => self.begin(ui, desk, settings.topic.as_deref()),
                 Some(kept) if kept.ended => self.sitting = Some(Sitting::of(kept, desk.now)),
                 Some(kept) => match waiting(ui, kept, desk) {
                     Some(true) => self.sitting = Some(Sitting::of(kept, desk.now)),
@@ -128,18 +123,30 @@ impl InterviewPart {
         }
     }
 
-    fn begin(&mut self, ui: &mut Ui, desk: &Desk<'_>) {
+    fn begin(&mut self, ui: &mut Ui, desk: &Desk<'_>, topic: Option<&str>) {
+        let mut questions = desk.bank.questions.iter();
+        if !questions.any(|question| topic.is_none_or(|topic| topic == question.topic)) {
+            let text = "No question is of this topic. Choose another on the left.";
+            sheet(ui, "no interview", |ui| {
+                empty(ui, "No questions here", text)
+            });
+            return;
+        }
         let begins = bar(ui, |ui| main_button(ui, true, "Begin the interview"));
         sheet(ui, "interview", |ui| {
+            let about = topic.map_or_else(String::new, |topic| {
+                format!(" about one topic, {}", topic_title(topic))
+            });
             let text = format!(
-                "{MINUTES} minutes, questions of all levels, easier ones first. Write or say each answer; model answers come only \
+                "{MINUTES} minutes, questions of all levels{about}, easier ones first. Write or say each answer; model answers come only \
                  at the end, next to yours, for you to grade. The grades count in the schedule, and the whole can be saved as a \
                  report to print. The clock goes on while you look at other pages; it stands still while the window is closed."
             );
             empty(ui, "Mock interview", &text);
         });
         if begins {
-            let plan = Plan::new(desk.bank, desk.now.unsigned_abs(), MINUTES);
+            let seed = desk.now.unsigned_abs();
+            let plan = Plan::about(desk.bank, topic, seed, MINUTES);
             let blank = |id: &String| Answered {
                 id: id.clone(),
                 ..Answered::default()
@@ -176,7 +183,8 @@ fn waiting(ui: &mut Ui, kept: &Kept, desk: &Desk<'_>) -> Option<bool> {
     });
     sheet(ui, "interview waits", |ui| {
         let text = format!(
-            "You began it on {}. {} of {MINUTES} minutes are left; you were at question {} of {} and have written about {}. The              clock has stood still since, and goes on when you do.",
+            "You began it on {}. {} of {MINUTES} minutes are left; you were at question {} of {} and have written about {}. \
+             The clock has stood still since, and goes on when you do.",
             date(kept.begun, desk.offset),
             clock_text(kept.left()),
             kept.place + 1,

@@ -122,6 +122,7 @@ impl PracticePage {
     /// Forgets what the page has asked of the engine.
     pub fn leave(&mut self, engine: &Engine) {
         self.asked.drain().for_each(|name| engine.forget(name));
+        self.go_to = None;
     }
 
     /// Adds the answers of another log to this one, on the worker; what came of it is said beside the log.
@@ -232,8 +233,8 @@ fn parts_ui(
 fn filters_ui(ui: &mut Ui, desk: &Desk<'_>, settings: &mut PracticeSettings) {
     ui.add_space(10.0);
     ui.separator();
-    small(ui, "Review, drills and court ask about").on_hover_text(
-        "An interview mixes topics and levels, and the progress is that of everything",
+    small(ui, "What is asked").on_hover_text(
+        "An interview keeps to the topic and mixes levels; the progress is that of everything",
     );
     let mut topics: Vec<String> = Vec::new();
     for item in items(desk.bank) {
