@@ -12,7 +12,8 @@ pub(crate) fn now() -> i64 {
     })
 }
 
-/// Seconds that local time is ahead of UTC at a moment: the days of the practice end at the learner's midnight.
+/// Seconds that local time is ahead of UTC at a moment: the days of the practice end at the learner's midnight. It is today's that
+/// holds for all answers, so one given within the hour of summer time from midnight may count to the day beside it.
 pub(crate) fn utc_offset(at: i64) -> i64 {
     offset_in(&Local, at)
 }

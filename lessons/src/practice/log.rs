@@ -126,7 +126,7 @@ pub enum Notice {
     },
     /// A newer program has written here.
     #[error(
-        "In {}, {} in form {schema} of a newer Mambascope; this one knows {SCHEMA}. That is kept, and not counted here.",
+        "In {}, {} in form {schema} of a newer Mambascope; this one knows up to form {SCHEMA}. That is kept, and not counted here.",
         name(path),
         if *lines == 1 { "one line is".to_owned() } else { format!("{lines} lines are") }
     )]

@@ -2,14 +2,20 @@
 
 use crate::page::links;
 
-/// How the address of such a link begins.
+/// How the address of such a link begins, and where in a text it does.
 const PROVE: &str = "prove:";
+const LINK: &str = "](prove:";
+
+/// Whether a number of the text is such a link.
+pub fn is_proven(text: &str) -> bool {
+    text.contains(LINK)
+}
 
 /// The names of the experiments a text's links lead to, each once, in their order.
 pub fn experiments(text: &str) -> Vec<String> {
     let mut names = Vec::new();
     // Most texts have none, and reading Markdown takes longer than looking for one.
-    if !text.contains(PROVE) {
+    if !is_proven(text) {
         return names;
     }
     for link in links(text) {
@@ -26,7 +32,7 @@ pub fn experiments(text: &str) -> Vec<String> {
 pub fn without_links(text: &str) -> String {
     let mut plain = String::with_capacity(text.len());
     let mut rest = text;
-    while let Some((before, link)) = rest.split_once("](prove:") {
+    while let Some((before, link)) = rest.split_once(LINK) {
         let (Some((before, words)), Some((_, after))) =
             (before.rsplit_once('['), link.split_once(')'))
         else {

@@ -205,7 +205,6 @@ const PICTURES: &[Picture] = &[
         come_to: |scope| {
             click(scope, "Next");
             press(scope, Key::Num1);
-            click(scope, "Run");
         },
     },
     Picture {

@@ -7,7 +7,7 @@ use super::parts::{
     Stopwatch, capital, card, confidence, describe, digit, free_key, heading, kicker, large_lines,
     lines, main_button, rating, small, sources,
 };
-use super::proof::{experiment_card, followed};
+use super::proof::{experiment_card, followed, hint};
 use super::question::prove;
 use super::record::Logged;
 use crate::practice::bank::{Claim, Verdict};
@@ -70,6 +70,10 @@ impl ClaimAttempt {
         };
         self.logged = Some(desk.log(&claim.id, evidence, extra));
         self.judged = Some((verdict, judged));
+        // What decides is run on the spot.
+        if let Some(experiment) = claim.experiment.as_deref().and_then(experiment) {
+            desk.asked.insert(experiment.name);
+        }
     }
 
     /// The bar under the claim. Gives the judgement when the learner goes on.
@@ -161,7 +165,10 @@ impl ClaimAttempt {
 }
 
 fn correction(ui: &mut Ui, claim: &Claim, desk: &mut Desk<'_>) {
-    kicker(ui, "How it is right");
+    ui.horizontal(|ui| {
+        kicker(ui, "How it is right");
+        hint(ui, claim.texts());
+    });
     ui.add_space(4.0);
     desk.texts.show(ui, &claim.correction);
     heading(ui, "What decides it");

@@ -3,7 +3,7 @@
 use egui::{Align, Ui};
 
 use super::desk::{Desk, experiment};
-use super::parts::{card, kicker};
+use super::parts::{card, kicker, small};
 use crate::experiment::Experiment;
 use crate::notebook::text::Followed;
 use crate::notebook::trial;
@@ -30,6 +30,16 @@ pub(super) fn experiment_card(ui: &mut Ui, experiment: &'static Experiment, desk
             ui.scroll_to_rect(ui.min_rect().with_min_y(top.y), Some(Align::BOTTOM));
         }
     });
+}
+
+/// Says what a number in the colour of links does, where these texts have one.
+pub(super) fn hint<'t>(ui: &mut Ui, mut texts: impl Iterator<Item = &'t String>) {
+    if texts.any(|text| proofs::is_proven(text)) {
+        small(
+            ui,
+            "A coloured number runs the experiment that measures it.",
+        );
+    }
 }
 
 /// The experiments to which numbers of these texts lead, once such a number has been clicked; `besides` has its place already.

@@ -8,7 +8,7 @@ use super::parts::{
     Stopwatch, capital, card, confidence, describe, done_keys, free_key, heading, kicker,
     large_lines, lines, main_button, rating, small, sources, words,
 };
-use super::proof::followed;
+use super::proof::{followed, hint};
 use super::record::Logged;
 use crate::practice::bank::Question;
 use crate::practice::mock;
@@ -151,6 +151,7 @@ fn model_answer(ui: &mut Ui, question: &Question, desk: &mut Desk<'_>) {
                 desk.requests.push(PracticeRequest::Scope(scope.clone()));
             }
         }
+        hint(ui, question.texts());
     });
     ui.add_space(4.0);
     desk.texts.show(ui, &question.answer);
