@@ -8,6 +8,7 @@ mod files;
 mod going_on;
 mod lessons;
 mod parity;
+mod practice;
 mod reach;
 
 use std::time::{Duration, Instant};

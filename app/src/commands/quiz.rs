@@ -2,18 +2,20 @@
 
 use std::io::{BufRead, Write, stdin, stdout};
 use std::path::Path;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::Instant;
 
 use clap::Args;
 use mambascope_lessons::practice::bank::{Bank, Question};
 use mambascope_lessons::practice::drill::{self, Drill, Response, Task};
 use mambascope_lessons::practice::log::{Review, ReviewLog};
+use mambascope_lessons::practice::proofs::without_links;
 use mambascope_lessons::practice::schedule::{
     DAY, Deck, Evidence, Grade, NEW_PER_DAY, Rating, Scheduler,
 };
 use mambascope_lessons::practice::{Item, Kind, items, mock};
 
 use super::Failure;
+use crate::clock::{now, utc_offset};
 use crate::window::APP_ID;
 
 /// Options of `quiz`.
@@ -92,12 +94,6 @@ impl Quiz {
     }
 }
 
-/// Seconds since 1970.
-fn now() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    since.map_or(0, |since| since.as_secs() as i64)
-}
-
 /// A quiz that is going on.
 struct Session<'a> {
     bank: &'a Bank,
@@ -144,7 +140,8 @@ impl<'a> Session<'a> {
 
     fn run(&mut self, items: &[Item<'_>], count: usize) -> Result<(), Failure> {
         for asked in 0..count {
-            let queue = self.deck.queue(items, now(), 0, NEW_PER_DAY);
+            let now = now();
+            let queue = self.deck.queue(items, now, utc_offset(now), NEW_PER_DAY);
             let Some(item) = queue.next() else {
                 if asked == 0 {
                     say("Nothing is due, and no more is new today.\n")?;
@@ -208,14 +205,14 @@ impl<'a> Session<'a> {
         let seconds = start.elapsed().as_secs_f64();
         say(&format!(
             "\n{}\n\nInterviewers listen for:\n",
-            question.answer.trim()
+            without_links(question.answer.trim())
         ))?;
         for point in &question.listens_for {
-            say(&format!("- {point}\n"))?;
+            say(&format!("- {}\n", without_links(point)))?;
         }
         say("Often answered wrongly:\n")?;
         for wrong in &question.common_wrong {
-            say(&format!("- {}\n", wrong.trim()))?;
+            say(&format!("- {}\n", without_links(wrong.trim())))?;
         }
         let rating = rate(None)?;
         Ok(rating.map(|rating| Answered {

@@ -14,6 +14,8 @@ const TOO_QUICK: Duration = Duration::from_millis(250);
 pub enum Browse {
     /// Choose a folder.
     Folder,
+    /// Choose a file with this ending.
+    File(&'static str),
     /// Choose where to write, beginning with this name and this ending.
     Save {
         /// Proposed file name.
@@ -60,6 +62,12 @@ impl AskPath {
         )
     }
 
+    /// Asks for a log of answers to add to the one there is.
+    pub fn log() -> Self {
+        let title = "Add the answers of another log";
+        Self::new(title, "Add", String::new(), Browse::File("jsonl"))
+    }
+
     /// Asks where to write a file called `name`.
     pub fn save(folder: &std::path::Path, name: String, ending: &'static str) -> Self {
         let path = folder.join(&name).display().to_string();
@@ -88,8 +96,14 @@ impl AskPath {
             ui.set_width(520.0_f32.min(ui.ctx().content_rect().width() - 64.0));
             ui.heading(self.title);
             ui.add_space(4.0);
-            if matches!(self.browse, Browse::Folder) {
-                ui.label("A folder with a config.json, a model.safetensors or pytorch_model.bin, and a tokenizer.json if there is one.");
+            match self.browse {
+                Browse::Folder => {
+                    ui.label("A folder with a config.json, a model.safetensors or pytorch_model.bin, and a tokenizer.json if there is one.");
+                }
+                Browse::File(_) => {
+                    ui.label("A file that Export has written, here or elsewhere. What is in this log already is not added again.");
+                }
+                Browse::Save { .. } => {}
             }
             asked = self.fields(ui);
         });
@@ -103,7 +117,11 @@ impl AskPath {
         let label = ui.label("Path");
         let edit = TextEdit::singleline(&mut self.path)
             .desired_width(f32::INFINITY)
-            .hint_text("/home/you/models/mamba-130m-hf");
+            .hint_text(match self.browse {
+                Browse::Folder => "/home/you/models/mamba-130m-hf",
+                Browse::File(_) => "/home/you/mambascope-reviews.jsonl",
+                Browse::Save { .. } => "",
+            });
         let field = ui.add(edit).labelled_by(label.id);
         if std::mem::take(&mut self.fresh) {
             field.request_focus();
@@ -146,6 +164,9 @@ impl AskPath {
         let wait = move || {
             let chosen = match browse {
                 Browse::Folder => pollster::block_on(dialog.pick_folder()),
+                Browse::File(ending) => {
+                    pollster::block_on(dialog.add_filter(ending, &[ending]).pick_file())
+                }
                 Browse::Save { name, ending } => pollster::block_on(
                     dialog
                         .set_file_name(name)

@@ -209,6 +209,10 @@ pub struct Window {
     guide: ReadingGuide,
     opening: Option<AskPath>,
     saving: Option<Saving>,
+    /// The log of answers that is being asked for.
+    importing: Option<AskPath>,
+    /// Where the clock of the practice has been stopped.
+    clock: Option<(i64, i64)>,
     /// Files to write, the first of which is being written; each keeps its place until its answer has been read.
     writing: VecDeque<Job>,
     /// The page that was shown last.
@@ -267,6 +271,8 @@ impl Window {
             guide: ReadingGuide::default(),
             opening: None,
             saving: None,
+            importing: None,
+            clock: None,
             writing: VecDeque::new(),
             copying: None,
             notice: None,
@@ -465,7 +471,8 @@ impl Window {
                 text: format!("Saved {} ({}).", path.display(), bytes_text(bytes)),
                 is_error: false,
             }),
-            _ => None,
+            (None, Some(answer)) => learn::written(&answer),
+            (None, None) => None,
         };
         self.engine.forget(SAVE);
         ctx.request_repaint();
@@ -672,6 +679,7 @@ impl Window {
                 self.writing.push_back((saving.job)(path));
             }
         }
+        self.import_dialog(ctx);
         self.card_window(ctx);
     }
 
@@ -707,6 +715,7 @@ impl eframe::App for Window {
     }
 
     fn save(&mut self, storage: &mut dyn eframe::Storage) {
+        self.keep_learning();
         eframe::set_value(storage, eframe::APP_KEY, &self.settings);
     }
 

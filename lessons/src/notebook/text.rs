@@ -32,8 +32,13 @@ pub struct Texts {
 impl Texts {
     /// For the texts of this page.
     pub fn of(page: &Page) -> Self {
+        Self::of_all(page.texts().map(|(_, text)| text))
+    }
+
+    /// For these texts: links of the notebook's own in others are not followed.
+    pub fn of_all<'t>(all: impl Iterator<Item = &'t str>) -> Self {
         let mut texts = Self::default();
-        for (_, text) in page.texts() {
+        for text in all {
             for link in links(text) {
                 if followed(&link.to).is_some() && !texts.hooks.contains(&link.to) {
                     texts.cache.add_link_hook(link.to.clone());

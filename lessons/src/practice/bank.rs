@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 
+use mambascope_core::checkpoint::{EMBEDDED, Embedded};
 use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::{Map, Value};
 use thiserror::Error;
 
 use super::drill;
@@ -77,8 +79,32 @@ pub struct Question {
     /// Whether it is one of the source note's own: these come first.
     #[serde(default)]
     pub note: bool,
-    /// The demo's controls, as JSON, where the way it begins does not show the answer.
+    /// Controls of the demo, as JSON, where the way it begins does not show the answer; the others are as it begins.
     pub preset: Option<String>,
+    /// What the Scope page shows of it, where a model at work does.
+    pub scope: Option<ScopeState>,
+}
+
+/// A state of the Scope page.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ScopeState {
+    /// A model compiled into the program; the first of them when absent.
+    pub model: Option<String>,
+    /// What it reads.
+    pub prompt: String,
+    /// The layer that is looked into.
+    pub layer: usize,
+}
+
+impl ScopeState {
+    /// The model.
+    pub fn model(&self) -> Option<&'static Embedded> {
+        match &self.model {
+            Some(name) => Embedded::named(name),
+            None => EMBEDDED.first(),
+        }
+    }
 }
 
 /// What a claim is.
@@ -113,6 +139,10 @@ impl Verdict {
 pub struct Claim {
     /// Its name.
     pub id: String,
+    /// What it is about: a topic of the questions.
+    pub topic: String,
+    /// How hard it is.
+    pub level: Level,
     /// The sentence.
     pub text: String,
     /// What it is.
@@ -232,6 +262,15 @@ impl Bank {
         self.questions.iter().find(|question| question.id == id)
     }
 
+    /// Everything that is Markdown.
+    pub fn texts(&self) -> impl Iterator<Item = &String> {
+        let claims = self.claims.iter().flat_map(Claim::texts);
+        self.questions
+            .iter()
+            .flat_map(Question::texts)
+            .chain(claims)
+    }
+
     /// The claim of that name.
     pub fn claim(&self, id: &str) -> Option<&Claim> {
         self.claims.iter().find(|claim| claim.id == id)
@@ -249,6 +288,12 @@ impl Bank {
 }
 
 impl Question {
+    /// Everything of it that is Markdown.
+    pub fn texts(&self) -> impl Iterator<Item = &String> {
+        let texts = [&self.question, &self.answer].into_iter();
+        texts.chain(&self.listens_for).chain(&self.common_wrong)
+    }
+
     /// The line that brings a demo to where it proves the answer, as the demo itself would write it.
     pub fn preset_line(&self) -> String {
         let demo = demo_with(&self.demo, self.preset.as_deref());
@@ -264,15 +309,37 @@ impl Question {
     }
 }
 
-/// The demo of that name with these controls.
+impl Claim {
+    /// Everything of it that is Markdown.
+    pub fn texts(&self) -> impl Iterator<Item = &String> {
+        [&self.text, &self.correction, &self.decides].into_iter()
+    }
+}
+
+/// The demo of that name with these of its controls moved.
 fn demo_with(id: &str, preset: Option<&str>) -> Result<Box<dyn AnyDemo>, String> {
     let entry = course::demo(id).ok_or_else(|| format!("there is no demo {id:?}"))?;
     let mut demo = (entry.make)();
-    if let Some(controls) = preset {
-        let controls = serde_json::from_str(controls).map_err(|error| error.to_string())?;
-        demo.load(controls).map_err(|error| error.to_string())?;
+    let Some(preset) = preset else {
+        return Ok(demo);
+    };
+    let moved: Map<String, Value> =
+        serde_json::from_str(preset).map_err(|error| error.to_string())?;
+    let mut controls = demo.save();
+    for (name, value) in &moved {
+        let control = controls.get_mut(name);
+        *control.ok_or_else(|| format!("there is no control {name:?}"))? = value.clone();
     }
-    Ok(demo)
+    demo.load(controls).map_err(|error| error.to_string())?;
+    // What is out of its range has been brought into it.
+    let kept = demo.save();
+    match moved
+        .iter()
+        .find(|(name, value)| kept.get(*name) != Some(*value))
+    {
+        Some((name, value)) => Err(format!("{name} cannot be {value}")),
+        None => Ok(demo),
+    }
 }
 
 /// An entry that is being checked.
@@ -306,6 +373,13 @@ impl<'a> Entry<'a> {
         self.filled("answer", &question.answer)?;
         self.filled("listens_for", &question.listens_for.concat())?;
         self.filled("common_wrong", &question.common_wrong.concat())?;
+        if let Some(scope) = &question.scope {
+            self.filled("scope", &scope.prompt)?;
+            let model = scope.model.as_deref().unwrap_or_default();
+            scope
+                .model()
+                .ok_or_else(|| self.wrong("scope", "a model of this program", model))?;
+        }
         let preset = question.preset.as_deref();
         demo_with(&question.demo, preset)
             .map(drop)
@@ -317,6 +391,7 @@ impl<'a> Entry<'a> {
 
     fn check_claim(&self, claim: &Claim, taken: &mut BTreeSet<String>) -> Result<(), BankError> {
         self.check_common(taken, &claim.lesson, &claim.demo, &claim.sources)?;
+        self.filled("topic", &claim.topic)?;
         self.filled("text", &claim.text)?;
         self.filled("correction", &claim.correction)?;
         self.filled("decides", &claim.decides)?;

@@ -116,7 +116,7 @@ pub enum Notice {
     /// The last line was not written to its end.
     #[error(
         "The last answer was not written to its end (line {line} of {}): it is lost, all others are there.",
-        path.display()
+        name(path)
     )]
     Torn {
         /// Which line, from 1.
@@ -126,8 +126,9 @@ pub enum Notice {
     },
     /// A newer program has written here.
     #[error(
-        "{lines} lines of {} are in form {schema} of a newer Mambascope; this one knows {SCHEMA}. They are kept, and not counted here.",
-        path.display()
+        "In {}, {} in form {schema} of a newer Mambascope; this one knows up to form {SCHEMA}. That is kept, and not counted here.",
+        name(path),
+        if *lines == 1 { "one line is".to_owned() } else { format!("{lines} lines are") }
     )]
     Newer {
         /// How many lines.
@@ -139,8 +140,8 @@ pub enum Notice {
     },
     /// Lines that are no answers.
     #[error(
-        "{unreadable} lines of the review log could not be read (the first is line {line}: {reason}). The file was set aside as {}; \
-         all lines that can be read were taken over.",
+        "Lines of the review log that could not be read: {unreadable} (the first is line {line}: {reason}). The file was set aside \
+         as {}; all lines that can be read were taken over.",
         aside.display()
     )]
     SetAside {
@@ -153,6 +154,11 @@ pub enum Notice {
         /// Where the file is now.
         aside: PathBuf,
     },
+}
+
+/// A file's name without its folder: that of the log is always the same.
+fn name(path: &Path) -> std::path::Display<'_> {
+    Path::new(path.file_name().unwrap_or(path.as_os_str())).display()
 }
 
 /// What was found when the log was opened.
@@ -397,7 +403,9 @@ impl ReviewLog {
         for (_, line) in lines(&theirs) {
             match read_line(line) {
                 Found::Review(review) if known.insert(review.key()) => {
-                    bytes.extend(self.line(&review)?);
+                    // As it stands there: a number that is read and written again may end in another digit.
+                    bytes.extend_from_slice(line);
+                    bytes.push(b'\n');
                     imported.added.push(review);
                 }
                 Found::Review(_) => imported.known += 1,

@@ -1,10 +1,14 @@
-//! A mock interview: which questions, how long for each, and a report to keep.
+//! A mock interview: which questions, how long for each, what is kept of one that is interrupted, and a report.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
+use serde::{Deserialize, Serialize};
+
 use super::bank::{Bank, Level, Question};
 use super::drill::Draw;
+use super::log::Review;
+use super::proofs::without_links;
 use super::schedule::Rating;
 
 /// Minutes of a mock interview.
@@ -20,7 +24,7 @@ pub fn seconds(level: Level) -> u32 {
 }
 
 /// A question of the plan.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Planned {
     /// Its name.
     pub id: String,
@@ -33,7 +37,7 @@ pub struct Planned {
 }
 
 /// The plan of an interview.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Plan {
     /// Chooses the same questions again.
     pub seed: u64,
@@ -45,8 +49,15 @@ impl Plan {
     /// Chooses questions of mixed levels for so many minutes, of as many topics as there are, and divides the time among them.
     /// Shorter where the bank has too few; empty where it is.
     pub fn new(bank: &Bank, seed: u64, minutes: u32) -> Self {
+        Self::about(bank, None, seed, minutes)
+    }
+
+    /// The same of one topic alone, where there is one.
+    pub fn about(bank: &Bank, topic: Option<&str>, seed: u64, minutes: u32) -> Self {
         let mut draw = Draw::new(seed, "mock interview");
-        let mut left: Vec<&Question> = draw.shuffled(&bank.questions.iter().collect::<Vec<_>>());
+        let is_wanted = |question: &&Question| topic.is_none_or(|topic| topic == question.topic);
+        let wanted: Vec<&Question> = bank.questions.iter().filter(is_wanted).collect();
+        let mut left = draw.shuffled(&wanted);
         let (mut chosen, mut used) = (Vec::new(), BTreeMap::<&str, usize>::new());
         let total = minutes.saturating_mul(60);
         let mut spent = 0;
@@ -89,7 +100,7 @@ impl Plan {
 }
 
 /// What was answered in an interview.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Answered {
     /// The question's name.
     pub id: String,
@@ -99,6 +110,53 @@ pub struct Answered {
     pub seconds: f64,
     /// How the learner graded it, next to the model answer.
     pub grade: Option<Rating>,
+}
+
+/// An interview as it is kept while the window is closed. Its clock stands still then.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Kept {
+    /// Its questions.
+    pub plan: Plan,
+    /// What was answered, a place for each question.
+    pub answers: Vec<Answered>,
+    /// The question that is open.
+    pub place: usize,
+    /// When it began, in seconds since 1970.
+    pub begun: i64,
+    /// Seconds of it that are over.
+    pub spent: i64,
+    /// Whether it has ended, and the grading is on.
+    pub ended: bool,
+    /// What the grades were counted as.
+    pub counted: Vec<Option<Review>>,
+}
+
+impl Kept {
+    /// Seconds that are left.
+    pub fn left(&self) -> i64 {
+        (i64::from(60 * MINUTES) - self.spent).max(0)
+    }
+
+    /// How many questions have been written about.
+    pub fn written(&self) -> usize {
+        let answers = self.answers.iter();
+        answers
+            .filter(|answer| !answer.text.trim().is_empty())
+            .count()
+    }
+
+    /// Whether it fits together and every question is still in the bank: a file can hold anything.
+    pub fn is_sound(&self, bank: &Bank) -> bool {
+        let questions = &self.plan.questions;
+        let fits = |(planned, answer): (&Planned, &Answered)| {
+            planned.id == answer.id && bank.question(&planned.id).is_some()
+        };
+        !questions.is_empty()
+            && self.answers.len() == questions.len()
+            && self.counted.len() == questions.len()
+            && self.place < questions.len()
+            && questions.iter().zip(&self.answers).all(fits)
+    }
 }
 
 fn minutes(seconds: f64) -> String {
@@ -155,10 +213,10 @@ pub fn report(bank: &Bank, plan: &Plan, answers: &[Answered], date: &str) -> Str
             i + 1,
             question.question.trim().replace('\n', " "),
             quoted(written),
-            question.answer.trim(),
+            without_links(question.answer.trim()),
         );
         for point in &question.listens_for {
-            let _ = writeln!(text, "- {point}");
+            let _ = writeln!(text, "- {}", without_links(point));
         }
         text.push_str("\n**Sources**\n\n");
         for source in &question.sources {

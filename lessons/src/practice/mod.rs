@@ -5,7 +5,8 @@
 //! - [`schedule`] says when what comes back (FSRS), and how far one has come;
 //! - [`claims`] scores how sure one was, and brings confident mistakes back first;
 //! - [`log`] keeps every answer in the data folder;
-//! - [`mock`] plans an interview of half an hour, and prints its report.
+//! - [`mock`] plans an interview of half an hour, keeps one that was interrupted, and prints its report;
+//! - [`proofs`] are the links from numbers of the texts to the experiments that measure them.
 //!
 //! Nothing here reads the clock: moments are passed in, in seconds since 1970.
 
@@ -15,6 +16,7 @@ pub mod drill;
 pub mod log;
 pub mod mock;
 pub mod page;
+pub mod proofs;
 pub mod schedule;
 
 use bank::{Bank, Level};
@@ -43,9 +45,6 @@ pub struct Item<'a> {
     pub level: Level,
 }
 
-/// The topic all claims are counted under.
-pub const CLAIMS: &str = "claims";
-
 /// Everything there is to ask: the questions of the note, the other questions, the drills, the claims.
 pub fn items(bank: &Bank) -> Vec<Item<'_>> {
     let questions = bank.questions.iter().map(|question| Item {
@@ -63,8 +62,8 @@ pub fn items(bank: &Bank) -> Vec<Item<'_>> {
     let claims = bank.claims.iter().map(|claim| Item {
         id: &claim.id,
         kind: Kind::Claim,
-        topic: CLAIMS,
-        level: Level::Intermediate,
+        topic: &claim.topic,
+        level: claim.level,
     });
     questions.chain(drills).chain(claims).collect()
 }

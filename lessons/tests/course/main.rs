@@ -5,8 +5,10 @@
     reason = "a test that cannot go on has failed"
 )]
 
+mod bank;
 mod demos;
 mod notebook;
+mod numbers;
 mod pages;
 mod practice;
 

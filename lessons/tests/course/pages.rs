@@ -1,8 +1,7 @@
 //! Every page of the notebook: it can be read, its formulas are typeset, what it names is there, the numbers in its text are those
 //! its experiments measure. With PAGE_PICTURES=folder a picture of each whole page is written there; with PAGE=name only that one.
 
-use std::collections::{HashMap, HashSet};
-use std::ops::ControlFlow;
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -10,7 +9,6 @@ use egui::{Color32, Theme};
 use egui_kittest::Harness;
 use mambascope_core::engine::Engine;
 use mambascope_lessons::course::{self, LESSONS, Lesson};
-use mambascope_lessons::experiment::{Bench, Expected, Finding};
 use mambascope_lessons::notebook::Notebook;
 use mambascope_lessons::notebook::settings::NotebookSettings;
 use mambascope_lessons::notebook::text::{Followed, followed};
@@ -18,6 +16,7 @@ use mambascope_lessons::page::{CellKind, Page, formulas, links};
 use mambascope_lessons::theme;
 use mambascope_lessons::widgets::formula::Typeset;
 
+use crate::numbers::Measured;
 use crate::{around, workshop};
 
 fn lessons() -> impl Iterator<Item = &'static Lesson> {
@@ -179,36 +178,9 @@ fn every_formula_is_typeset_without_text() {
     }
 }
 
-/// What a number in a text says: its value, and half a unit of its last digit.
-fn read_number(text: &str) -> Option<(f64, f64)> {
-    let text = text.trim().replace('−', "-").replace(',', "");
-    let (text, scale) = match text.strip_suffix('%') {
-        Some(text) => (text.trim().to_owned(), 0.01),
-        None => (text, 1.0),
-    };
-    let value: f64 = text.parse().ok()?;
-    let (mantissa, exponent) = text.split_once(['e', 'E']).unwrap_or((&text, "0"));
-    let digits = mantissa
-        .split_once('.')
-        .map_or(0, |(_, digits)| digits.len());
-    let unit = 10f64.powi(exponent.parse::<i32>().ok()? - digits as i32);
-    // A little more than half, for a number that lies on the edge.
-    Some((value * scale, 0.5001 * unit * scale))
-}
-
-#[test]
-fn numbers_of_the_texts_are_read_with_their_last_digit() {
-    assert_eq!(read_number("17.3").map(|(value, _)| value), Some(17.3));
-    assert!((read_number("95%").unwrap().1 - 0.005_001).abs() < 1e-9);
-    assert_eq!(read_number("1,000").map(|(value, _)| value), Some(1000.0));
-    assert!((read_number("1.5e-15").unwrap().1 - 0.05001e-15).abs() < 1e-20);
-    assert_eq!(read_number("about ten"), None);
-}
-
 #[test]
 fn numbers_in_the_texts_are_what_the_experiments_measure() {
-    let mut workshop = workshop();
-    let mut measured: HashMap<&str, Vec<Finding>> = HashMap::new();
+    let mut measured = Measured::default();
     let mut wrong = Vec::new();
     for lesson in lessons() {
         let page = page(lesson);
@@ -239,48 +211,8 @@ fn numbers_in_the_texts_are_what_the_experiments_measure() {
         });
         claims.extend(checks);
         for (line, text, finding) in claims {
-            let place = format!("{}, cell at line {line}: [{text}]({finding})", lesson.id);
-            let Some((name, part)) = finding.split_once('/') else {
-                wrong.push(format!("{place}: not experiment/finding"));
-                continue;
-            };
-            let Some(experiment) = course::experiments().find(|experiment| experiment.name == name)
-            else {
-                wrong.push(format!("{place}: no such experiment"));
-                continue;
-            };
-            let findings = measured.entry(experiment.name).or_insert_with(|| {
-                let mut bench = Bench {
-                    workshop: &mut workshop,
-                    progress: &mut |_| ControlFlow::Continue(()),
-                };
-                (experiment.run)(&mut bench).unwrap_or_else(|error| panic!("{name}: {error}"))
-            });
-            let Some(found) = findings.iter().find(|finding| finding.name == part) else {
-                wrong.push(format!("{place}: no such finding"));
-                continue;
-            };
-            if text.is_empty() {
-                continue;
-            }
-            let Some((value, half)) = read_number(&text) else {
-                wrong.push(format!("{place}: not a number"));
-                continue;
-            };
-            // Of a bound the text says the bound.
-            let truth = match found.expected {
-                Expected::Near { .. } => found.measured,
-                Expected::AtMost(bound) | Expected::AtLeast(bound) => {
-                    if (value - bound).abs() <= half {
-                        bound
-                    } else {
-                        found.measured
-                    }
-                }
-            };
-            if !((value - truth).abs() <= half) {
-                wrong.push(format!("{place}: measured {}", found.measured));
-            }
+            let place = format!("{}, cell at line {line}", lesson.id);
+            wrong.extend(measured.wrong(&place, &text, &finding));
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));

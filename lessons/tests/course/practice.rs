@@ -1,29 +1,29 @@
-//! The practice page as its learner meets it: rating by keys, drills, claims, the interview, coming back after a restart. With
-//! PRACTICE_PICTURES=folder a picture of every part is written there, in both themes.
+//! The practice page as its learner meets it: rating by keys, drills, claims, the interview, coming back after a restart.
 
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use egui::accesskit::{Action, Role};
-use egui::{Key, Modifiers, Theme};
+use egui::{Key, Modifiers};
 use egui_kittest::Harness;
 use egui_kittest::kittest::{NodeT, Queryable};
 use mambascope_core::backend::NaiveBackend;
 use mambascope_core::engine::Engine;
 use mambascope_core::job::Workshop;
-use mambascope_lessons::course::{LESSONS, Lesson};
+use mambascope_core::study::Study;
 use mambascope_lessons::notebook::Notebook;
 use mambascope_lessons::notebook::settings::NotebookSettings;
-use mambascope_lessons::page::formulas;
 use mambascope_lessons::practice::bank::{Bank, Level};
 use mambascope_lessons::practice::drill::{DRILLS, DrillEntry, Response, Task, drill};
 use mambascope_lessons::practice::log::{FILE, Review, ReviewLog};
 use mambascope_lessons::practice::page::settings::{Part, PracticeSettings};
-use mambascope_lessons::practice::page::{PracticePage, PracticeRequest};
+use mambascope_lessons::practice::page::{Export, PracticePage, PracticeRequest};
 use mambascope_lessons::practice::schedule::{DAY, Rating};
 use mambascope_lessons::theme;
-use mambascope_lessons::widgets::formula::Typeset;
+
+use crate::workshop;
 
 /// A moment to begin at.
 const NOW: i64 = 1_795_633_500;
@@ -43,6 +43,8 @@ demo = "one-slot"
 
 [[claim]]
 id = "slots-never-leak"
+topic = "small"
+level = "basic"
 text = "A slot with $A < 0$ never leaks."
 verdict = "false"
 correction = "It leaks at every token, by $e^{\\Delta A}$."
@@ -54,6 +56,8 @@ experiment = "half-life"
 
 [[claim]]
 id = "delta-is-a-step"
+topic = "small"
+level = "basic"
 text = "Δ is a step size."
 verdict = "true"
 correction = "It says how long a token lasts."
@@ -67,36 +71,8 @@ fn small_bank() -> Bank {
     Bank::parse(&[("small.toml", SMALL)]).unwrap()
 }
 
-/// The bank of the files. A lesson that has no demos yet proves nothing: its questions are left out until it has.
 fn bank() -> Bank {
-    if let Ok(bank) = Bank::load() {
-        return bank;
-    }
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../assets/practice/en");
-    let mut files: Vec<(String, String)> = Vec::new();
-    for entry in std::fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        let mut table: toml::Table = std::fs::read_to_string(&path).unwrap().parse().unwrap();
-        for (_, entries) in table.iter_mut() {
-            let toml::Value::Array(entries) = entries else {
-                panic!("{}: not a list", path.display());
-            };
-            entries.retain(|entry| {
-                let lesson = entry.get("lesson").and_then(toml::Value::as_str);
-                let is_it = |known: &&Lesson| Some(known.id) == lesson;
-                let known = LESSONS.iter().find(is_it);
-                known.is_none_or(|known| !known.demos.is_empty())
-            });
-        }
-        let name = path.file_name().unwrap().to_string_lossy().into_owned();
-        files.push((name, toml::to_string(&table).unwrap()));
-    }
-    files.sort();
-    let files: Vec<(&str, &str)> = files
-        .iter()
-        .map(|(name, text)| (name.as_str(), text.as_str()))
-        .collect();
-    Bank::parse(&files).unwrap()
+    Bank::load().unwrap()
 }
 
 fn page(folder: Option<&Path>) -> PracticePage {
@@ -108,6 +84,8 @@ struct State {
     settings: PracticeSettings,
     requests: Vec<PracticeRequest>,
     now: i64,
+    /// Seconds that local time is ahead of UTC.
+    offset: i64,
 }
 
 struct Learner {
@@ -137,6 +115,7 @@ impl Learner {
             },
             requests: Vec::new(),
             now: NOW,
+            offset: 0,
         };
         let window = Harness::builder()
             .with_size(size)
@@ -150,10 +129,11 @@ impl Learner {
                         settings,
                         requests,
                         now,
+                        offset,
                     } = state;
                     let fill = theme::palette(ui.visuals()).bg;
                     egui::Frame::new().fill(fill).show(ui, |ui| {
-                        page.show(ui, &asked, *now, 0, settings, requests);
+                        page.show(ui, &asked, *now, *offset, settings, requests);
                     });
                 },
                 state,
@@ -308,6 +288,10 @@ fn arrows_go_from_one_question_to_the_next() {
 #[test]
 fn every_proof_opens_its_demo() {
     let bank = bank();
+    let topics = bank.topics();
+    for claim in &bank.claims {
+        assert!(topics.contains(&claim.topic.as_str()), "{}", claim.id);
+    }
     let workshop = Workshop::new(vec![Box::new(NaiveBackend::default())]);
     let engine = Engine::start(workshop, || {}).unwrap();
     let mut notebook = Notebook::new(None);
@@ -456,7 +440,6 @@ fn a_judgement_changes_the_brier_score_and_the_experiment_runs_on_the_spot() {
     learner.press(Key::Num1);
     assert!(learner.says("Not so."));
     assert!(learner.says("Brier score 0.490"));
-    learner.click("Run");
     assert!(learner.says("✔ holds"));
     learner.press(Key::Space);
     learner.press(Key::Num1);
@@ -512,19 +495,154 @@ fn a_log_goes_out_and_comes_in_elsewhere() {
     learner.press(Key::Num3);
     learner.click("Export…");
     let requests = &learner.window.state().requests;
-    let [PracticeRequest::Save { text, .. }] = requests.as_slice() else {
+    let [PracticeRequest::Export(log)] = requests.as_slice() else {
         panic!("{requests:?}");
     };
-    let file = folder.path().join("taken.jsonl");
-    std::fs::write(&file, text).unwrap();
+    let to = folder.path().join("taken.jsonl");
+    let export = Export {
+        log: log.clone(),
+        to: to.clone(),
+    };
+    let mut workshop = workshop();
+    let written = export.compute(&mut workshop, &mut |_| ControlFlow::Continue(()));
+    assert_eq!(written.unwrap(), to);
     let other = tempfile::tempdir().unwrap();
     let mut elsewhere = Learner::open(Part::Review, Some(other.path()));
     elsewhere.click("Import…");
-    let name = "Path of a log to add to this one";
-    elsewhere.write(Role::TextInput, name, &file.display().to_string());
-    elsewhere.click("Add its answers");
+    assert_eq!(elsewhere.window.state().requests, [PracticeRequest::Import]);
+    elsewhere.window.state_mut().page.import(to);
+    elsewhere.settle();
     assert!(elsewhere.says("Answers added: 1; there already: 0."));
     assert_eq!(elsewhere.reviews(), learner.reviews());
+    let nowhere = folder.path().join("no folder").join("taken.jsonl");
+    let export = Export {
+        to: nowhere,
+        ..export
+    };
+    let refused = export.compute(&mut workshop, &mut |_| ControlFlow::Continue(()));
+    assert!(refused.unwrap_err().to_string().contains("no folder"));
+    elsewhere
+        .window
+        .state_mut()
+        .page
+        .import(other.path().join("none"));
+    elsewhere.settle();
+    assert!(elsewhere.says("could not read"));
+}
+
+#[test]
+fn a_day_ends_at_the_midnight_of_the_learner() {
+    // 19:05 UTC: before midnight there, after midnight nine hours to the east.
+    for (offset, is_new_day) in [(0, false), (9 * 3_600, true), (-9 * 3_600, false)] {
+        let mut learner = Learner::open(Part::Review, None);
+        let state = learner.window.state_mut();
+        state.offset = offset;
+        state.settings.new_per_day = 3;
+        // Five hours before, all that is new that day is answered.
+        state.now = NOW - 5 * 3_600;
+        learner.settle();
+        for _ in 0..3 {
+            learner.press(Key::Space);
+            learner.press(Key::Num4);
+        }
+        assert!(learner.says("0 new"), "{offset}");
+        learner.wait(5 * 3_600);
+        assert_eq!(learner.says("3 new"), is_new_day, "{offset}");
+    }
+}
+
+#[test]
+fn an_interview_is_kept_while_the_window_is_closed() {
+    let mut learner = Learner::open(Part::Interview, None);
+    learner.click("Begin the interview");
+    learner.write(Role::MultilineTextInput, "Your answer", "states are fixed");
+    learner.wait(600);
+    learner.click("Next question");
+    learner.wait(90);
+    // What a file of settings holds.
+    let kept = |learner: &mut Learner| -> PracticeSettings {
+        let State {
+            page,
+            settings,
+            now,
+            ..
+        } = learner.window.state_mut();
+        page.keep(*now, settings);
+        serde_json::from_str(&serde_json::to_string(settings).unwrap()).unwrap()
+    };
+    let settings = kept(&mut learner);
+    let reopen = |settings: PracticeSettings, later: i64| {
+        let mut learner = Learner::open(Part::Interview, None);
+        let state = learner.window.state_mut();
+        (state.settings, state.now) = (settings, NOW + later);
+        learner.settle();
+        learner
+    };
+    // A day later the clock has not moved.
+    let mut again = reopen(settings.clone(), DAY);
+    assert!(again.says("Mock interview  (waiting)"));
+    assert!(again.says("18:30 of 30 minutes are left"));
+    assert!(again.says("at question 2 of"));
+    again.click("Go on with the interview");
+    assert!(again.says("18:30"));
+    again.wait(19 * 60);
+    assert!(again.says("Model answer") && again.says("states are fixed"));
+    again.press(Key::Num2);
+    let settings = kept(&mut again);
+    // So is the grading, and a grade that is changed then corrects the one before.
+    let mut graded = reopen(settings, 2 * DAY);
+    assert!(graded.says("The interview took 30:00 of 30 minutes. 1 of"));
+    graded.wait(3);
+    graded.click("← Previous");
+    graded.press(Key::Num1);
+    let review = graded.reviews().last().unwrap();
+    assert_eq!((review.rating, review.revision), (Rating::Again, 1));
+    graded.click("Close the interview");
+    assert!(graded.window.state().settings.interview.is_none());
+    assert!(graded.says("Begin the interview"));
+    // Given up, or of questions that are no longer there.
+    let settings = kept(&mut learner);
+    let mut given_up = reopen(settings.clone(), DAY);
+    given_up.click("Give it up");
+    assert!(given_up.says("Begin the interview"));
+    let mut stale = settings;
+    stale.interview.as_mut().unwrap().answers[0].id = "gone".to_owned();
+    let stale = reopen(stale, DAY);
+    assert!(stale.says("Begin the interview") && stale.says("was given up"));
+}
+
+#[test]
+fn an_interview_is_kept_when_something_is_written_and_every_ten_seconds() {
+    let mut learner = Learner::open(Part::Interview, None);
+    learner.click("Begin the interview");
+    let spent = |learner: &Learner| {
+        let kept = &learner.window.state().settings.interview;
+        kept.as_ref().map(|kept| (kept.spent, kept.written()))
+    };
+    assert_eq!(spent(&learner), Some((0, 0)));
+    learner.wait(9);
+    assert_eq!(spent(&learner), Some((0, 0)));
+    learner.wait(1);
+    assert_eq!(spent(&learner), Some((10, 0)));
+    learner.wait(1);
+    learner.write(Role::MultilineTextInput, "Your answer", "a");
+    assert_eq!(spent(&learner), Some((11, 1)));
+}
+
+#[test]
+fn a_number_of_an_answer_leads_to_its_experiment() {
+    let text = SMALL.replace(
+        r"$\\ln 2 / (\\Delta |A|)$ tokens.",
+        "It is [17.3](prove:half-life/example) tokens.",
+    );
+    let bank = Bank::parse(&[("small.toml", &text)]);
+    let page = PracticePage::with_bank(bank, None);
+    let mut learner = Learner::with(page, Part::Review, [1280.0, 764.0]);
+    learner.press(Key::Space);
+    assert!(!learner.says("mambascope prove half-life"));
+    learner.click("17.3");
+    assert!(learner.says("mambascope prove half-life"));
+    assert!(learner.says("✔ holds"));
 }
 
 #[test]
@@ -607,6 +725,30 @@ fn filters_leave_what_they_say() {
         };
         assert!(learner.says(&line), "{line}");
     }
+    let bank = bank();
+    let settings = &mut learner.window.state_mut().settings;
+    (settings.part, settings.level) = (Part::Court, Some(Level::Advanced));
+    settings.topic = Some("limits".to_owned());
+    learner.settle();
+    let claims = bank.claims.iter();
+    let admitted = claims.filter(|it| it.topic == "limits" && it.level == Level::Advanced);
+    assert!(learner.says(&format!("1 of {} claims", admitted.count())));
+    learner.window.state_mut().settings.topic = Some("no such topic".to_owned());
+    learner.settle();
+    assert!(learner.says("No claims here"));
+    // An interview keeps to the topic, and mixes levels.
+    let settings = &mut learner.window.state_mut().settings;
+    settings.part = Part::Interview;
+    learner.settle();
+    assert!(learner.says("No questions here"));
+    learner.window.state_mut().settings.topic = Some("ssd".to_owned());
+    learner.settle();
+    learner.click("Begin the interview");
+    let kept = learner.window.state().settings.interview.as_ref().unwrap();
+    let asked = kept.plan.questions.iter();
+    assert!(kept.plan.questions.len() > 4 && asked.clone().all(|it| it.topic == "ssd"));
+    assert!(asked.clone().any(|it| it.level == Level::Basic));
+    assert!(asked.clone().any(|it| it.level == Level::Advanced));
     let settings = &mut learner.window.state_mut().settings;
     settings.part = Part::Review;
     settings.topic = Some("no such topic".to_owned());
@@ -615,22 +757,8 @@ fn filters_leave_what_they_say() {
 }
 
 #[test]
-fn every_text_is_typeset_and_drawn() {
+fn every_text_is_drawn() {
     let bank = bank();
-    for question in &bank.questions {
-        let (listens, wrong) = (
-            question.listens_for.join("\n"),
-            question.common_wrong.join("\n"),
-        );
-        for text in [&question.question, &question.answer, &listens, &wrong] {
-            typesets(&question.id, text);
-        }
-    }
-    for claim in &bank.claims {
-        for text in [&claim.text, &claim.correction, &claim.decides] {
-            typesets(&claim.id, text);
-        }
-    }
     // A letter that no font has stops the drawing.
     let size = [1280.0, 3000.0];
     let mut learner = Learner::with(page(None), Part::Review, size);
@@ -649,171 +777,4 @@ fn every_text_is_typeset_and_drawn() {
         learner.press(Key::Space);
     }
     assert_eq!(learner.reviews().len(), bank.claims.len());
-}
-
-fn typesets(id: &str, text: &str) {
-    for (tex, is_inline) in formulas(text) {
-        let typeset = Typeset::new(&tex, is_inline).unwrap_or_else(|error| panic!("{id}: {error}"));
-        assert!(typeset.size().x > 0.0, "{id}: {tex} is empty");
-    }
-}
-
-/// Answers as of some weeks of practice.
-fn practised(folder: &Path) {
-    let log = ReviewLog::open(folder).unwrap().log;
-    let bank = bank();
-    let questions = bank.questions.iter().map(|question| question.id.as_str());
-    let all = questions.chain(DRILLS.iter().map(|entry| entry.id));
-    for (i, item) in all.enumerate().take(70) {
-        for round in 0..3 {
-            let days = 1 + (i as i64 * 7) % 24 - 6 * round;
-            if days < 0 {
-                continue;
-            }
-            let noise = (i * 31 + round as usize * 17) % 10;
-            let confidence = 0.35 + 0.065 * ((i * 13) % 10) as f64;
-            let correct = (noise as f64) < 10.0 * confidence - 0.5;
-            let rating = match (correct, noise) {
-                (false, _) => Rating::Again,
-                (true, 0..2) => Rating::Hard,
-                (true, 2..7) => Rating::Good,
-                _ => Rating::Easy,
-            };
-            log.append(&Review {
-                item: item.to_owned(),
-                at: NOW - days * DAY,
-                revision: 0,
-                rating,
-                suggested: rating,
-                correct,
-                confidence: Some(confidence),
-                seconds: 60.0,
-                seed: None,
-                answer: None,
-            })
-            .unwrap();
-        }
-    }
-}
-
-#[test]
-fn every_part_is_drawn() {
-    let Ok(pictures) = std::env::var("PRACTICE_PICTURES") else {
-        return;
-    };
-    let size = std::env::var("PRACTICE_HEIGHT").map_or(764.0, |height| height.parse().unwrap());
-    for (theme_name, theme) in [("light", Theme::Light), ("dark", Theme::Dark)] {
-        let folder = tempfile::tempdir().unwrap();
-        practised(folder.path());
-        let open = |part: Part, is_fresh: bool| {
-            let folder = (!is_fresh).then(|| folder.path());
-            let learner = Learner::with(page(folder), part, [1280.0, size]);
-            learner.window.ctx.set_theme(theme);
-            learner
-        };
-        let save = |mut learner: Learner, name: &str| {
-            learner.settle();
-            let image = learner.window.render().unwrap();
-            image
-                .save(format!("{pictures}/{name}-{theme_name}.png"))
-                .unwrap();
-        };
-        save(open(Part::Review, true), "review");
-        let mut learner = open(Part::Review, true);
-        learner.press(Key::Space);
-        learner.press(Key::Num3);
-        learner.write(
-            Role::MultilineTextInput,
-            "Your answer",
-            "It is linear in h.",
-        );
-        learner.press(Key::Escape);
-        learner.press(Key::Space);
-        save(learner, "review-answer");
-        for (id, name) in [
-            ("drill-kv-crossing", "drill-number"),
-            ("drill-curve-leak", "drill-curve"),
-            ("code-fix-the-scan", "drill-code"),
-        ] {
-            let mut learner = open(Part::Drills, false);
-            open_drill(&mut learner, id);
-            if name == "drill-number" {
-                learner.write(Role::TextInput, "Your number", "100");
-                learner.press(Key::Enter);
-            } else {
-                learner.click("Check");
-            }
-            save(learner, name);
-        }
-        let mut learner = open(Part::Drills, true);
-        open_drill(&mut learner, "drill-euler-ratio");
-        learner.write(Role::TextInput, "Your number", "1.1");
-        learner.press(Key::Enter);
-        save(learner, "drill-euler");
-        save(open(Part::Court, true), "court");
-        let mut learner = open(Part::Court, true);
-        if learner.says("Imprecise") {
-            learner.press(Key::Num2);
-            save(learner, "court-judged");
-        }
-        let small = PracticePage::with_bank(Ok(small_bank()), None);
-        let mut learner = Learner::with(small, Part::Court, [1280.0, size]);
-        learner.window.ctx.set_theme(theme);
-        learner.press(Key::Num1);
-        learner.click("Run");
-        save(learner, "court-experiment");
-        save(open(Part::Interview, true), "interview");
-        let mut learner = open(Part::Interview, true);
-        learner.click("Begin the interview");
-        learner.wait(75);
-        learner.write(
-            Role::MultilineTextInput,
-            "Your answer",
-            "The state has a fixed size.",
-        );
-        save(learner, "interview-asking");
-        let mut learner = open(Part::Interview, true);
-        learner.click("Begin the interview");
-        learner.wait(1900);
-        learner.press(Key::Num3);
-        learner.press(Key::ArrowLeft);
-        save(learner, "interview-grading");
-        save(open(Part::Progress, true), "progress-empty");
-        save(open(Part::Progress, false), "progress");
-        std::fs::write(folder.path().join(FILE), "no line\n{\"schema\":1,\"it").unwrap();
-        let mut learner = open(Part::Progress, false);
-        learner.click("Import…");
-        save(learner, "damaged");
-        let mut done = open(Part::Review, true);
-        done.window.state_mut().settings.new_per_day = 0;
-        save(done, "review-done");
-    }
-}
-
-#[test]
-fn every_formula_of_the_bank_is_typeset_without_text() {
-    let bank = Bank::load().unwrap();
-    let questions = bank.questions.iter().flat_map(|question| {
-        [&question.question, &question.answer]
-            .into_iter()
-            .chain(&question.common_wrong)
-            .map(|text| (&question.id, text))
-    });
-    let claims = bank
-        .claims
-        .iter()
-        .flat_map(|claim| [&claim.text, &claim.correction].map(|text| (&claim.id, text)));
-    let mut seen = 0;
-    for (id, text) in questions.chain(claims) {
-        for (tex, is_inline) in formulas(text) {
-            let typeset =
-                Typeset::new(&tex, is_inline).unwrap_or_else(|error| panic!("{id}: {error}"));
-            assert!(
-                !typeset.svg(20.0, egui::Color32::BLACK).contains("<text"),
-                "{id}: {tex}"
-            );
-            seen += 1;
-        }
-    }
-    assert!(seen > 100, "{seen}");
 }

@@ -29,6 +29,8 @@ fn claim(id: &str, verdict: &str) -> String {
         r#"
 [[claim]]
 id = "{id}"
+topic = "gates"
+level = "basic"
 text = "A sentence."
 verdict = "{verdict}"
 correction = "Another sentence."

@@ -99,12 +99,12 @@ fn answers_are_those_worked_out_by_hand() {
     let known: &[(&str, &[&str], f64)] = &[
         (
             "drill-state-bytes",
-            &["48 layers", "width 1024", "N = 16.", "float32"],
+            &["48 layers", "width 1024", "N = 16)", "float32"],
             6.0,
         ),
         (
             "drill-state-bytes",
-            &["64 layers", "width 2560", "N = 16.", "bfloat16"],
+            &["64 layers", "width 2560", "N = 16)", "bfloat16"],
             10.0,
         ),
         (

@@ -40,7 +40,7 @@ fn a_folder_dropped_on_the_window_is_opened() {
 }
 
 /// Writes a path over what stands in the field, and confirms it.
-fn enter_path(scope: &mut Scope, path: &Path) {
+pub(super) fn enter_path(scope: &mut Scope, path: &Path) {
     let field = scope.get_by_role_and_label(Role::TextInput, "Path");
     assert!(field.is_focused());
     scope.key_press_modifiers(Modifiers::COMMAND, Key::A);

@@ -111,6 +111,17 @@ pub enum Task {
     Code(CodeTask),
 }
 
+impl Task {
+    /// Asks for a number of this unit, right up to this share of it.
+    fn number(unit: &'static str, tolerance: f64, answer: f64) -> Self {
+        Self::Number(NumberTask {
+            unit,
+            tolerance,
+            answer,
+        })
+    }
+}
+
 /// Asks for a number.
 #[derive(Clone, Debug, PartialEq)]
 pub struct NumberTask {

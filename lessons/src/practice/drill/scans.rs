@@ -3,17 +3,9 @@
 use mambascope_core::scan::ScanShape;
 
 use super::sizes::MIB;
-use super::{Drawn, DrillEntry, NumberTask, Task};
+use super::{Drawn, DrillEntry, Task};
 use crate::notebook::trial::exact_number;
 use crate::practice::bank::Level;
-
-fn number(unit: &'static str, tolerance: f64, answer: f64) -> Task {
-    Task::Number(NumberTask {
-        unit,
-        tolerance,
-        answer,
-    })
-}
 
 /// A way to scan, as a drill names it.
 #[derive(Clone, Copy, Default)]
@@ -89,7 +81,7 @@ pub(super) const SCAN_COMBINES: DrillEntry = DrillEntry {
                 "{tokens} tokens are scanned by {}, with as many threads as it can use. {what}?",
                 way.title()
             ),
-            task: number(unit, 0.01, answer as f64),
+            task: Task::number(unit, 0.01, answer as f64),
             working: format!(
                 "{}: {} combines, {} rounds; so **{} {unit}**.",
                 way.working(tokens),
@@ -123,7 +115,7 @@ pub(super) const SSD_CHUNK: DrillEntry = DrillEntry {
                 "SSD with N = {n} and heads of width P = {p}. Within a chunk of Q tokens a token costs Q·(N + P) multiplications for the \
                  whole block, where {part}; chunk states and outputs cost it 2·N·P. At which Q do both cost the same?"
             ),
-            task: number("tokens", 0.03, answer),
+            task: Task::number("tokens", 0.03, answer),
             working: format!(
                 "{share} · Q · ({n} + {p}) = 2 · {n} · {p} = {}, so Q = {} / {} = **{} tokens**.",
                 exact_number(states),
@@ -160,7 +152,7 @@ pub(super) const FUSED_BYTES: DrillEntry = DrillEntry {
                 "A layer of width {width}, expand 2, N = {slots} scans {tokens} tokens in float32. A fused kernel reads u, Δ, z, B, C \
                  and writes y, once each. How many times as many bytes has one tensor of all states, [tokens, channels, N]?"
             ),
-            task: number("times", 0.05, answer),
+            task: Task::number("times", 0.05, answer),
             working: format!(
                 "One tensor: {tokens} · {} · {slots} · 4 bytes = {} MiB. Fused: four arrays of {tokens} · {} values, and B, C, A and the \
                  last state beside them, {} MiB. The one over the other is **{}**, close to N/4.",

@@ -1,10 +1,12 @@
 //! Drills on bytes: of states, of caches, of a server, and what they cost beside the weights.
 
+use std::fmt;
+
 use mambascope_core::model::Config;
 use mambascope_core::state::StateBytes;
 use mambascope_core::tensor::Dtype;
 
-use super::{Draw, Drawn, DrillEntry, DrillError, NumberTask, Task};
+use super::{Draw, Drawn, DrillEntry, DrillError, Task};
 use crate::notebook::trial::exact_number;
 use crate::practice::bank::Level;
 
@@ -13,11 +15,8 @@ pub(super) const MIB: f64 = 1_048_576.0;
 const GIB: f64 = 1024.0 * MIB;
 /// Layers and width of the models that were published as Mamba-1.
 const SHAPES: [(usize, usize); 5] = [(24, 768), (48, 1024), (48, 1536), (48, 2048), (64, 2560)];
-const DTYPES: [(Dtype, &str); 3] = [
-    (Dtype::F32, "float32"),
-    (Dtype::Bf16, "bfloat16"),
-    (Dtype::F16, "float16"),
-];
+/// Bytes of a value, and what the form is called.
+const DTYPES: [(usize, &str); 3] = [(4, "float32"), (2, "bfloat16"), (2, "float16")];
 
 /// The sizes of a Mamba-1 model.
 #[derive(Clone, Copy, Debug)]
@@ -35,6 +34,11 @@ impl Shape {
             width,
             slots: draw.pick(&[8, 16, 32, 64]),
         }
+    }
+
+    /// Channels of a block: expand is 2.
+    pub fn inner(self) -> usize {
+        2 * self.width
     }
 
     /// As the engine would read it from a checkpoint.
@@ -56,10 +60,34 @@ impl Shape {
         Ok(StateBytes::formula(&self.config()?, 0).ssm as f64)
     }
 
+    /// How [`Self::session_bytes`] is worked out.
+    fn session_in_words(self) -> String {
+        format!(
+            "{} · {} · ({} + 3) · 4",
+            self.layers,
+            self.inner(),
+            self.slots
+        )
+    }
+
     /// Bytes of hidden states and the last three inputs of each convolution, in f32. The engine keeps a fourth.
     pub fn session_bytes(self) -> Result<f64, DrillError> {
         let bytes = StateBytes::formula(&self.config()?, 0);
         Ok(bytes.ssm as f64 + bytes.conv as f64 * 3.0 / 4.0)
+    }
+}
+
+impl fmt::Display for Shape {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            layers,
+            width,
+            slots,
+        } = self;
+        write!(
+            f,
+            "Mamba-1 model ({layers} layers, width {width}, expand 2, N = {slots})"
+        )
     }
 }
 
@@ -79,14 +107,6 @@ fn cache_bytes(layers: usize, width: usize) -> Result<f64, DrillError> {
     Ok(StateBytes::formula(&config, 1).kv as f64)
 }
 
-fn number(unit: &'static str, tolerance: f64, answer: f64) -> Task {
-    Task::Number(NumberTask {
-        unit,
-        tolerance,
-        answer,
-    })
-}
-
 pub(super) const STATE_BYTES: DrillEntry = DrillEntry {
     id: "drill-state-bytes",
     topic: "foundations",
@@ -95,27 +115,20 @@ pub(super) const STATE_BYTES: DrillEntry = DrillEntry {
     lesson: "why-compress",
     draw: |draw| {
         let shape = Shape::draw(draw);
-        let (dtype, name) = match draw.pick(&[0usize, 1, 2]) {
-            index @ 0..3 => DTYPES[index],
-            _ => DTYPES[0],
-        };
-        let share = dtype.size() as f64 / Dtype::F32.size() as f64;
+        let (bytes, name) = draw.pick(&DTYPES);
+        let share = bytes as f64 / Dtype::F32.size() as f64;
         let answer = shape.hidden_bytes()? * share / MIB;
-        let Shape {
-            layers,
-            width,
-            slots,
-        } = shape;
         Ok(Drawn {
             text: format!(
-                "A Mamba-1 model has {layers} layers of width {width}, expand 2 and N = {slots}. How large are the hidden states of \
-                 one sequence in {name}, all layers together, without the convolutions' windows?"
+                "How large are the hidden states of one sequence of a {shape} in {name}, all layers together, without the \
+                 convolutions' windows?"
             ),
-            task: number("MiB", 0.03, answer),
+            task: Task::number("MiB", 0.03, answer),
             working: format!(
-                "layers · (2 · width) · N · bytes of a value = {layers} · {} · {slots} · {} = {} bytes; over 2²⁰ that is **{} MiB**.",
-                2 * width,
-                dtype.size(),
+                "layers · (2 · width) · N · bytes of a value = {} · {} · {} · {bytes} = {} bytes; over 2²⁰ that is **{} MiB**.",
+                shape.layers,
+                shape.inner(),
+                shape.slots,
                 exact_number(answer * MIB),
                 exact_number(answer)
             ),
@@ -137,23 +150,19 @@ pub(super) const KV_CROSSING: DrillEntry = DrillEntry {
         // Half the engine's f32.
         let token = cache_bytes(attention_layers, shape.width)? / 2.0;
         let answer = state / token;
-        let Shape {
-            layers,
-            width,
-            slots,
-        } = shape;
         Ok(Drawn {
             text: format!(
-                "A Mamba-1 model ({layers} layers, width {width}, expand 2, N = {slots}) keeps its hidden states and the last 3 inputs \
+                "A {shape} keeps its hidden states and the last 3 inputs \
                  of each convolution in float32. A Transformer of {attention_layers} layers and the same width keeps keys and values \
                  in float16, a head of its own for every query head. After how many tokens is the cache as large as the state?"
             ),
-            task: number("tokens", 0.04, answer),
+            task: Task::number("tokens", 0.04, answer),
             working: format!(
-                "State: {layers} · {} · ({slots} + 3) · 4 = {} bytes. Cache: 2 · {attention_layers} · {width} · 2 = {} bytes a token. \
-                 The one over the other is **{} tokens**; the width cancels.",
-                2 * width,
+                "State: {} = {} bytes. Cache: 2 · {attention_layers} · {} · 2 = {} bytes a token. The one over the other is \
+                 **{} tokens**; the width cancels.",
+                shape.session_in_words(),
                 exact_number(state),
+                shape.width,
                 exact_number(token),
                 exact_number(answer)
             ),
@@ -172,21 +181,14 @@ pub(super) const SERVER_POOL: DrillEntry = DrillEntry {
         let sessions = draw.pick(&[64usize, 128, 256, 512, 1024]);
         let one = shape.session_bytes()?;
         let answer = one * sessions as f64 / GIB;
-        let Shape {
-            layers,
-            width,
-            slots,
-        } = shape;
         Ok(Drawn {
             text: format!(
-                "A server holds {sessions} sessions of a Mamba-1 model ({layers} layers, width {width}, expand 2, N = {slots}) in float32: \
-                 for each the hidden states and the last 3 inputs of every convolution. How much memory is that?"
+                "A server holds {sessions} sessions of a {shape} in float32: for each the hidden states and the last 3 inputs of every convolution. How much memory is that?"
             ),
-            task: number("GiB", 0.03, answer),
+            task: Task::number("GiB", 0.03, answer),
             working: format!(
-                "One session: {layers} · {} · ({slots} + 3) · 4 = {} bytes, {} MiB. Times {sessions}, over 2³⁰: **{} GiB**, \
-                 however long the texts are.",
-                2 * width,
+                "One session: {} = {} bytes, {} MiB. Times {sessions}, over 2³⁰: **{} GiB**, however long the texts are.",
+                shape.session_in_words(),
                 exact_number(one),
                 exact_number(one / MIB),
                 exact_number(answer)
@@ -220,7 +222,7 @@ pub(super) const BREAK_EVEN_BATCH: DrillEntry = DrillEntry {
         let weights = 2.0 * block_parameters(&config);
         let state = shape.hidden_bytes()? / shape.layers as f64;
         let answer = weights / (2.0 * state);
-        let Shape { width, slots, .. } = shape;
+        let (width, slots) = (shape.width, shape.slots);
         Ok(Drawn {
             text: format!(
                 "One decoding step reads each block's weights once for the whole batch, in float16, and reads and writes the hidden state \
@@ -228,13 +230,13 @@ pub(super) const BREAK_EVEN_BATCH: DrillEntry = DrillEntry {
                  many bytes as the weights? A block has {} parameters.",
                 exact_number(weights / 2.0)
             ),
-            task: number("sequences", 0.04, answer),
+            task: Task::number("sequences", 0.04, answer),
             working: format!(
                 "Weights of a block: {} · 2 = {} bytes. State of one sequence, read and written: 2 · {} · {slots} · 4 = {} bytes. \
                  The one over the other is **{} sequences**.",
                 exact_number(weights / 2.0),
                 exact_number(weights),
-                2 * width,
+                shape.inner(),
                 exact_number(2.0 * state),
                 exact_number(answer)
             ),
@@ -251,7 +253,7 @@ pub(super) const MAC_SHARE: DrillEntry = DrillEntry {
     draw: |draw| {
         let shape = Shape::draw(draw);
         let (width, slots) = (shape.width, shape.slots);
-        let (inner, rank) = (2 * width, width.div_ceil(16));
+        let (inner, rank) = (shape.inner(), width.div_ceil(16));
         let projections = 3 * width * inner;
         let small = inner * (rank + 2 * slots) + rank * inner;
         let conv = 4 * inner;
@@ -264,7 +266,7 @@ pub(super) const MAC_SHARE: DrillEntry = DrillEntry {
                  Count the multiplications of one token; the scan's are Δ·A, Δu·B, Ā·h and C·h for each channel and slot. Which share of \
                  them is the scan's?"
             ),
-            task: number("%", 0.04, answer),
+            task: Task::number("%", 0.04, answer),
             working: format!(
                 "in and out projections {} · {width} · 3 = {}; B, C and Δ {inner} · ({rank} + 2 · {slots}) + {rank} · {inner} = {}; \
                  convolution 4 · {inner} = {}; scan 4 · {inner} · {slots} = {}. The scan's share of {} is **{} %**.",

@@ -3,18 +3,10 @@
 use mambascope_core::discretize::Discretization;
 use mambascope_core::scan::softplus;
 
-use super::{Draw, Drawn, DrillEntry, NumberTask, Task};
+use super::{Draw, Drawn, DrillEntry, Task};
 use crate::course::leaky_integrator::one_slot::half_life;
 use crate::notebook::trial::exact_number;
 use crate::practice::bank::Level;
-
-fn number(unit: &'static str, tolerance: f64, answer: f64) -> Task {
-    Task::Number(NumberTask {
-        unit,
-        tolerance,
-        answer,
-    })
-}
 
 /// Slots as they are initialised: A = −1, −2, … −16.
 fn slot(draw: &mut Draw) -> f64 {
@@ -36,7 +28,7 @@ pub(super) const HALF_LIFE: DrillEntry = DrillEntry {
                 "Slot {n} has A = −{n}, as Mamba initialises it, and every token has Δ = {delta}. After how many tokens is half of \
                  what was written still there?"
             ),
-            task: number("tokens", 0.04, answer),
+            task: Task::number("tokens", 0.04, answer),
             working: format!(
                 "Each token keeps exp(−Δ·|A|) of it, so the half-life is ln 2 / (Δ·|A|) = 0.6931 / ({delta} · {n}) = **{} tokens**.",
                 exact_number(answer)
@@ -62,7 +54,7 @@ pub(super) const GATE_LADDER: DrillEntry = DrillEntry {
             text: format!(
                 "A token's Δ is softplus(z) with σ(z) = g = {gate}. Slot {n} has A = −{n}. Which share of its content does the token keep?"
             ),
-            task: number("%", 0.03, answer),
+            task: Task::number("%", 0.03, answer),
             working: format!(
                 "exp(−softplus(z)) is exactly 1 − σ(z) = 1 − g, so slot n keeps (1 − g)ⁿ = {}^{n} = **{} %**.",
                 exact_number(1.0 - gate),
@@ -90,7 +82,7 @@ pub(super) const HOLD_THRESHOLD: DrillEntry = DrillEntry {
                  them, where Δ = softplus(z)?",
                 exact_number(tokens)
             ),
-            task: number("", 0.03, answer),
+            task: Task::number("", 0.03, answer),
             working: format!(
                 "Half is left when {} · Δ · {n} = ln 2, so Δ = {}. softplus(z) = Δ means z = ln(e^Δ − 1), close to ln Δ: **z = {}**. \
                  Every token leaks a little: softplus never reaches 0.",
@@ -120,7 +112,7 @@ pub(super) const EULER_RATIO: DrillEntry = DrillEntry {
                 "At Δ = {delta} and A = −{n}: how many times as large is the B̄ that Mamba computes (Euler's rule) as the one that \
                  zero-order hold gives?"
             ),
-            task: number("times", 0.03, answer),
+            task: Task::number("times", 0.03, answer),
             working: format!(
                 "Euler: B̄ = Δ·B = {delta}·B. Zero-order hold: B̄ = (1 − e^(−z))/z · Δ·B with z = Δ·|A| = {}, which is {}·B. \
                  The ratio is z / (1 − e^(−z)) = **{}**.",

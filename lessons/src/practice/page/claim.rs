@@ -4,12 +4,12 @@ use egui::{Key, RichText, Ui, vec2};
 
 use super::desk::{Desk, Extra, experiment};
 use super::parts::{
-    Stopwatch, capital, card, confidence, digit, free_key, heading, kicker, large_lines, lines,
-    main_button, rating, small, sources,
+    Stopwatch, capital, card, confidence, describe, digit, free_key, heading, kicker, large_lines,
+    lines, main_button, rating, small, sources,
 };
+use super::proof::{experiment_card, followed, hint};
 use super::question::prove;
 use super::record::Logged;
-use crate::notebook::trial;
 use crate::practice::bank::{Claim, Verdict};
 use crate::practice::claims::{Judged, LEAST_CONFIDENCE};
 use crate::practice::schedule::Evidence;
@@ -70,6 +70,10 @@ impl ClaimAttempt {
         };
         self.logged = Some(desk.log(&claim.id, evidence, extra));
         self.judged = Some((verdict, judged));
+        // What decides is run on the spot.
+        if let Some(experiment) = claim.experiment.as_deref().and_then(experiment) {
+            desk.asked.insert(experiment.name);
+        }
     }
 
     /// The bar under the claim. Gives the judgement when the learner goes on.
@@ -84,7 +88,7 @@ impl ClaimAttempt {
             let key = digit(ui).and_then(|digit| Verdict::ALL.get(usize::from(digit) - 1));
             let mut verdict = key.copied();
             ui.horizontal(|ui| {
-                small(ui, "The claim is");
+                small(ui, "This claim is");
                 for (i, each) in Verdict::ALL.into_iter().enumerate() {
                     let text = format!("{}  {}", i + 1, capital(each.name()));
                     let button = egui::Button::new(text).min_size(vec2(110.0, 30.0));
@@ -106,7 +110,7 @@ impl ClaimAttempt {
             goes_on = main_button(ui, true, "Go on") || free_key(ui, Key::Space);
             small(ui, "Comes back in:");
             if let Some(chosen) = rating(ui, preview, logged.review.rating) {
-                desk.record.correct(logged, chosen);
+                desk.record.correct(&mut logged.review, chosen);
                 goes_on = true;
             }
         });
@@ -119,7 +123,7 @@ impl ClaimAttempt {
     /// The claim and, once judged, what is right.
     pub(super) fn body(&mut self, ui: &mut Ui, claim: &Claim, desk: &mut Desk<'_>) {
         card(ui, |ui| {
-            kicker(ui, "Claim: true, imprecise or false?");
+            kicker(ui, &describe("Claim", claim.level, &claim.topic));
             ui.add_space(4.0);
             large_lines(ui, |ui| desk.texts.show(ui, &claim.text));
             ui.add_space(8.0);
@@ -132,7 +136,11 @@ impl ClaimAttempt {
         });
         if self.judged.is_some() {
             card(ui, |ui| lines(ui, |ui| correction(ui, claim, desk)));
-            decision(ui, claim, desk);
+            let decisive = claim.experiment.as_deref();
+            if let Some(experiment) = decisive.and_then(experiment) {
+                experiment_card(ui, experiment, desk);
+            }
+            followed(ui, claim.texts(), decisive, desk);
         }
     }
 
@@ -157,7 +165,10 @@ impl ClaimAttempt {
 }
 
 fn correction(ui: &mut Ui, claim: &Claim, desk: &mut Desk<'_>) {
-    kicker(ui, "How it is right");
+    ui.horizontal(|ui| {
+        kicker(ui, "How it is right");
+        hint(ui, claim.texts());
+    });
     ui.add_space(4.0);
     desk.texts.show(ui, &claim.correction);
     heading(ui, "What decides it");
@@ -165,24 +176,4 @@ fn correction(ui: &mut Ui, claim: &Claim, desk: &mut Desk<'_>) {
     ui.add_space(4.0);
     prove(ui, &claim.demo, desk);
     sources(ui, &claim.sources);
-}
-
-/// The experiment that decides a claim, to be run on the spot.
-fn decision(ui: &mut Ui, claim: &Claim, desk: &mut Desk<'_>) {
-    let Some(experiment) = claim.experiment.as_deref().and_then(experiment) else {
-        return;
-    };
-    card(ui, |ui| {
-        kicker(ui, "Experiment");
-        let reply = desk.experiment(experiment);
-        match trial::show(ui, experiment, &reply, false) {
-            Some(trial::Asked::Run) => {
-                desk.asked.insert(experiment.name);
-                desk.engine.allow_again(experiment.name);
-                ui.ctx().request_repaint();
-            }
-            Some(trial::Asked::Stop) => desk.engine.cancel(experiment.name),
-            None => {}
-        }
-    });
 }

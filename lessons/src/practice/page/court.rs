@@ -5,12 +5,17 @@ use egui::Ui;
 use super::claim::ClaimAttempt;
 use super::desk::{Attempts, Desk};
 use super::parts::{bar, empty, main_button, neighbours, sheet, small};
+use super::settings::PracticeSettings;
+use crate::practice::bank::Level;
+use crate::practice::items;
 
 /// The part of the page.
 #[derive(Default)]
 pub(super) struct CourtPart {
     /// The claims in the order of this session.
     row: Vec<String>,
+    /// The topic and the level they were chosen by.
+    chosen_by: (Option<String>, Option<Level>),
     place: usize,
     attempts: Attempts<ClaimAttempt>,
     judged: usize,
@@ -19,15 +24,17 @@ pub(super) struct CourtPart {
 
 impl CourtPart {
     /// Draws it.
-    pub(super) fn show(&mut self, ui: &mut Ui, desk: &mut Desk<'_>) {
-        if desk.bank.claims.is_empty() {
-            let text = "This build has no claims. The drills and the questions are there.";
-            sheet(ui, "no claims", |ui| empty(ui, "No claims", text));
-            return;
+    pub(super) fn show(&mut self, ui: &mut Ui, desk: &mut Desk<'_>, settings: &PracticeSettings) {
+        let chosen_by = (settings.topic.clone(), settings.level);
+        if self.row.is_empty() || self.chosen_by != chosen_by {
+            self.row = admitted(desk, settings);
+            self.chosen_by = chosen_by;
+            self.place = 0;
         }
         if self.row.is_empty() {
-            self.row = desk.record.claims(desk.bank);
-            self.place = 0;
+            let text = "No claim is of this topic and this level. Choose others on the left.";
+            sheet(ui, "no claims", |ui| empty(ui, "No claims here", text));
+            return;
         }
         let bank = desk.bank;
         let claim = self.row.get(self.place).and_then(|id| bank.claim(id));
@@ -78,6 +85,17 @@ impl CourtPart {
             ui.ctx().request_repaint();
         }
     }
+}
+
+/// The claims that the filters let through, in the order in which they come.
+fn admitted(desk: &Desk<'_>, settings: &PracticeSettings) -> Vec<String> {
+    let items = items(desk.bank);
+    let mut row = desk.record.claims(desk.bank);
+    row.retain(|id| {
+        let item = items.iter().find(|item| item.id == id);
+        item.is_some_and(|item| settings.admits(item))
+    });
+    row
 }
 
 /// How it goes: of this session, and the Brier score of all answers.

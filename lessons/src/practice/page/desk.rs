@@ -27,6 +27,8 @@ pub(super) struct Desk<'a> {
     pub(super) texts: &'a mut Texts,
     /// Experiments that are to run, or have.
     pub(super) asked: &'a mut HashSet<&'static str>,
+    /// The one of them to be scrolled to when it has something to show.
+    pub(super) go_to: &'a mut Option<&'static str>,
     pub(super) requests: &'a mut Vec<PracticeRequest>,
 }
 

@@ -194,7 +194,7 @@ impl DrillAttempt {
             small(ui, "Comes back in:");
             let preview = desk.record.preview(&logged.before, logged.review.at);
             if let Some(chosen) = rating(ui, preview, logged.review.rating) {
-                desk.record.correct(logged, chosen);
+                desk.record.correct(&mut logged.review, chosen);
                 goes_on = true;
             }
         });

@@ -1,4 +1,5 @@
-//! The mock interview: half an hour of questions against the clock, then grading next to the model answers, then a report.
+//! The mock interview: half an hour of questions against the clock, then grading next to the model answers, then a report. It is
+//! kept with the settings: closing the window stops its clock.
 
 use std::time::Duration;
 
@@ -8,13 +9,19 @@ use super::PracticeRequest;
 use super::desk::{Desk, Extra};
 use super::parts::{
     bar, capital, card, date, describe, digit, done_keys, empty, heading, kicker, large_lines,
-    lines, main_button, neighbours, sheet, small, words,
+    lines, main_button, neighbours, sheet, small, topic_title, words,
 };
 use super::question::solution;
-use super::record::Logged;
-use crate::practice::mock::{Answered, MINUTES, Plan, report};
+use super::settings::PracticeSettings;
+use crate::practice::log::Review;
+use crate::practice::mock::{Answered, Kept, MINUTES, Plan, report};
 use crate::practice::schedule::{Evidence, Grade, Rating};
 use crate::theme;
+
+/// Seconds of an interview.
+const WHOLE: i64 = 60 * MINUTES as i64;
+/// The clock alone is kept this often, in seconds; what is written and chosen, at once.
+const KEEP_EVERY: i64 = 10;
 
 /// An interview that has begun.
 struct Sitting {
@@ -23,13 +30,16 @@ struct Sitting {
     place: usize,
     /// The question whose field has been given the keys: one writes without reaching for it.
     focused: Option<usize>,
+    /// When it began, by the calendar.
+    begun: i64,
+    /// When it would have begun had it never been interrupted.
     started: i64,
     /// Up to when the time has been given to questions.
     counted: i64,
     /// When it ended; the grading follows.
     ended: Option<i64>,
     /// What the grades were counted as.
-    logged: Vec<Option<Logged>>,
+    counted_as: Vec<Option<Review>>,
 }
 
 /// The part of the page.
@@ -39,24 +49,36 @@ pub(super) struct InterviewPart {
 }
 
 impl InterviewPart {
-    /// Whether the clock runs.
-    pub(super) fn is_running(&self) -> bool {
-        let sitting = self.sitting.as_ref();
-        sitting.is_some_and(|sitting| sitting.ended.is_none())
+    /// How an interview stands, in a word, if there is one.
+    pub(super) fn standing(&self, settings: &PracticeSettings) -> Option<&'static str> {
+        match (&self.sitting, &settings.interview) {
+            (Some(sitting), _) if sitting.ended.is_none() => Some("running"),
+            (Some(_), _) => Some("to grade"),
+            (None, Some(kept)) if kept.ended => Some("to grade"),
+            (None, Some(_)) => Some("waiting"),
+            (None, None) => None,
+        }
+    }
+
+    /// Keeps it as it is now.
+    pub(super) fn keep(&self, now: i64, settings: &mut PracticeSettings) {
+        if let Some(sitting) = &self.sitting {
+            settings.interview = Some(sitting.kept(now));
+        }
     }
 
     /// Draws it.
-    pub(super) fn show(&mut self, ui: &mut Ui, desk: &mut Desk<'_>) {
-        if desk.bank.questions.is_empty() {
-            let text = "This build has no questions. The drills are there.";
-            sheet(ui, "no interview", |ui| empty(ui, "No questions", text));
-            return;
+    pub(super) fn show(
+        &mut self,
+        ui: &mut Ui,
+        desk: &mut Desk<'_>,
+        settings: &mut PracticeSettings,
+    ) {
+        if self.sitting.is_none() {
+            self.take_kept(ui, desk, settings);
         }
         let leaves = match &mut self.sitting {
-            None => {
-                self.begin(ui, desk);
-                false
-            }
+            None => false,
             Some(sitting) => {
                 sitting.tick(desk.now);
                 if sitting.ended.is_none() {
@@ -70,22 +92,61 @@ impl InterviewPart {
         };
         if leaves {
             self.sitting = None;
+            settings.interview = None;
             ui.ctx().request_repaint();
+        }
+        let kept = settings.interview.as_ref();
+        if let Some(sitting) = &self.sitting
+            && !kept.is_some_and(|kept| sitting.is_kept(kept, desk.now))
+        {
+            self.keep(desk.now, settings);
         }
     }
 
-    fn begin(&mut self, ui: &mut Ui, desk: &Desk<'_>) {
+    /// Goes on with the interview that was kept, if there is one; offers to begin one if not.
+    fn take_kept(&mut self, ui: &mut Ui, desk: &mut Desk<'_>, settings: &mut PracticeSettings) {
+        match settings.interview.take_if(|kept| !kept.is_sound(desk.bank)) {
+            Some(_) => {
+                let notice = "The interview that was kept does not fit the questions of this program, and was given up.";
+                desk.record.notices.push(notice.to_owned());
+                ui.ctx().request_repaint();
+            }
+            None => match &settings.interview {
+                None => self.begin(ui, desk, settings.topic.as_deref()),
+                Some(kept) if kept.ended => self.sitting = Some(Sitting::of(kept, desk.now)),
+                Some(kept) => match waiting(ui, kept, desk) {
+                    Some(true) => self.sitting = Some(Sitting::of(kept, desk.now)),
+                    Some(false) => settings.interview = None,
+                    None => {}
+                },
+            },
+        }
+    }
+
+    fn begin(&mut self, ui: &mut Ui, desk: &Desk<'_>, topic: Option<&str>) {
+        let mut questions = desk.bank.questions.iter();
+        if !questions.any(|question| topic.is_none_or(|topic| topic == question.topic)) {
+            let text = "No question is of this topic. Choose another on the left.";
+            sheet(ui, "no interview", |ui| {
+                empty(ui, "No questions here", text)
+            });
+            return;
+        }
         let begins = bar(ui, |ui| main_button(ui, true, "Begin the interview"));
         sheet(ui, "interview", |ui| {
+            let about = topic.map_or_else(String::new, |topic| {
+                format!(" about one topic, {}", topic_title(topic))
+            });
             let text = format!(
-                "{MINUTES} minutes, questions of all levels, easier ones first. Write or say each answer; model answers come only \
+                "{MINUTES} minutes, questions of all levels{about}, easier ones first. Write or say each answer; model answers come only \
                  at the end, next to yours, for you to grade. The grades count in the schedule, and the whole can be saved as a \
-                 report to print. The clock does not stop, and the interview is not kept when the window closes."
+                 report to print. The clock goes on while you look at other pages; it stands still while the window is closed."
             );
             empty(ui, "Mock interview", &text);
         });
         if begins {
-            let plan = Plan::new(desk.bank, desk.now.unsigned_abs(), MINUTES);
+            let seed = desk.now.unsigned_abs();
+            let plan = Plan::about(desk.bank, topic, seed, MINUTES);
             let blank = |id: &String| Answered {
                 id: id.clone(),
                 ..Answered::default()
@@ -93,10 +154,11 @@ impl InterviewPart {
             let ids = plan.questions.iter().map(|question| &question.id);
             self.sitting = Some(Sitting {
                 answers: ids.map(blank).collect(),
-                logged: vec![None; plan.questions.len()],
+                counted_as: vec![None; plan.questions.len()],
                 plan,
                 place: 0,
                 focused: None,
+                begun: desk.now,
                 started: desk.now,
                 counted: desk.now,
                 ended: None,
@@ -106,13 +168,90 @@ impl InterviewPart {
     }
 }
 
+/// An interview that was interrupted: whether to go on with it, once that is chosen.
+fn waiting(ui: &mut Ui, kept: &Kept, desk: &Desk<'_>) -> Option<bool> {
+    let mut chosen = None;
+    bar(ui, |ui| {
+        ui.horizontal(|ui| {
+            if main_button(ui, true, "Go on with the interview") {
+                chosen = Some(true);
+            }
+            if ui.button("Give it up").clicked() {
+                chosen = Some(false);
+            }
+        });
+    });
+    sheet(ui, "interview waits", |ui| {
+        let text = format!(
+            "You began it on {}. {} of {MINUTES} minutes are left; you were at question {} of {} and have written about {}. \
+             The clock has stood still since, and goes on when you do.",
+            date(kept.begun, desk.offset),
+            clock_text(kept.left()),
+            kept.place + 1,
+            kept.answers.len(),
+            kept.written(),
+        );
+        empty(ui, "An interview is waiting", &text);
+    });
+    if chosen.is_some() {
+        ui.ctx().request_repaint();
+    }
+    chosen
+}
+
 impl Sitting {
+    /// The one that was kept, going on from now.
+    fn of(kept: &Kept, now: i64) -> Self {
+        Self {
+            plan: kept.plan.clone(),
+            answers: kept.answers.clone(),
+            place: kept.place,
+            focused: None,
+            begun: kept.begun,
+            started: now - kept.spent,
+            counted: now,
+            ended: kept.ended.then_some(now),
+            counted_as: kept.counted.clone(),
+        }
+    }
+
+    /// Seconds of it that are over.
+    fn spent(&self, now: i64) -> i64 {
+        (self.ended.unwrap_or(now) - self.started).clamp(0, WHOLE)
+    }
+
+    fn kept(&self, now: i64) -> Kept {
+        Kept {
+            plan: self.plan.clone(),
+            answers: self.answers.clone(),
+            place: self.place,
+            begun: self.begun,
+            spent: self.spent(now),
+            ended: self.ended.is_some(),
+            counted: self.counted_as.clone(),
+        }
+    }
+
+    /// Whether that is what has been kept, but for a few seconds.
+    fn is_kept(&self, kept: &Kept, now: i64) -> bool {
+        let same = |(own, kept): (&Answered, &Answered)| {
+            own.id == kept.id && own.text == kept.text && own.grade == kept.grade
+        };
+        self.place == kept.place
+            && self.begun == kept.begun
+            && self.ended.is_some() == kept.ended
+            && (0..KEEP_EVERY).contains(&(self.spent(now) - kept.spent))
+            && self.answers.len() == kept.answers.len()
+            && self.answers.iter().zip(&kept.answers).all(same)
+            && self.counted_as == kept.counted
+    }
+
     /// Gives the time since the last frame to the question that is open; ends when there is none left.
     fn tick(&mut self, now: i64) {
         if self.ended.is_some() {
             return;
         }
-        let end = self.started + i64::from(60 * MINUTES);
+        let end = self.started + WHOLE;
         let until = now.min(end);
         if let Some(answer) = self.answers.get_mut(self.place) {
             answer.seconds += (until - self.counted).max(0) as f64;
@@ -131,6 +270,7 @@ impl Sitting {
     /// A question against the clock.
     fn ask(&mut self, ui: &mut Ui, desk: &mut Desk<'_>) {
         let (place, count) = (self.place, self.answers.len());
+        let left = WHOLE - self.spent(desk.now);
         let Some((planned, answer)) = self
             .plan
             .questions
@@ -154,7 +294,6 @@ impl Sitting {
                 ends = !is_last && ui.button("End the interview").clicked();
             });
         });
-        let left = (i64::from(60 * MINUTES) - (desk.now - self.started)).max(0);
         let mut go = None;
         sheet(ui, ("asking", place), |ui| {
             go = neighbours(ui, place, count, "questions");
@@ -210,7 +349,7 @@ impl Sitting {
                 }
                 ui.add_space(16.0);
                 if main_button(ui, true, "Save the report…") {
-                    let at = date(self.started, desk.offset);
+                    let at = date(self.begun, desk.offset);
                     desk.requests.push(PracticeRequest::Save {
                         name: format!("mock-interview-{}.md", at.get(..10).unwrap_or("report")),
                         ending: "md",
@@ -248,7 +387,7 @@ impl Sitting {
         let (all, good) = graded.fold((0, 0), |(all, good), grade| {
             (all + 1, good + usize::from(grade >= Rating::Good))
         });
-        let took = self.ended.unwrap_or(self.started) - self.started;
+        let took = self.spent(self.started);
         let text = format!(
             "The interview took {} of {MINUTES} minutes. {all} of {} answers graded, {good} of them good or better.",
             clock_text(took),
@@ -278,7 +417,7 @@ impl Sitting {
             let took = clock_text(answer.seconds as i64);
             small(ui, format!("It took {took} minutes."));
         });
-        card(ui, |ui| solution(ui, question, desk));
+        solution(ui, question, desk);
     }
 
     /// Grades the answer that is shown; the grade counts in the schedule, and so does another one later.
@@ -287,14 +426,14 @@ impl Sitting {
         let parts = self
             .answers
             .get_mut(place)
-            .zip(self.logged.get_mut(place))
+            .zip(self.counted_as.get_mut(place))
             .zip(self.plan.questions.get(place));
-        let Some(((answer, logged), planned)) = parts else {
+        let Some(((answer, counted), planned)) = parts else {
             return;
         };
         answer.grade = Some(rating);
-        if let Some(logged) = logged {
-            desk.record.correct(logged, rating);
+        if let Some(review) = counted {
+            desk.record.correct(review, rating);
             return;
         }
         let grade = match rating {
@@ -314,7 +453,7 @@ impl Sitting {
             seed: None,
             answer: Some(answer.text.clone()),
         };
-        *logged = Some(desk.log(&planned.id, evidence, extra));
+        *counted = Some(desk.log(&planned.id, evidence, extra).review);
     }
 }
 

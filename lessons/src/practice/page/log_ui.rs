@@ -1,9 +1,9 @@
-//! Taking the log of answers out and in, and what there is to say about it.
+//! Taking the log of answers out and in, on the worker, and what there is to say about it.
 
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 
-use egui::{Key, RichText, Ui};
+use egui::{RichText, Ui};
 use mambascope_core::job::{Answer, Job, JobError, Progress, Workshop};
 use mambascope_core::study::{Study, StudyJob};
 
@@ -35,11 +35,41 @@ impl Study for Import {
     }
 }
 
+/// Writes the log to another file, with whatever it holds: lines of a newer form belong to it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Export {
+    /// Which log.
+    pub log: ReviewLog,
+    /// Where to.
+    pub to: PathBuf,
+}
+
+impl Study for Export {
+    type Answer = PathBuf;
+
+    fn compute(
+        &self,
+        _: &mut Workshop,
+        _: &mut dyn FnMut(Progress) -> ControlFlow<()>,
+    ) -> Result<PathBuf, JobError> {
+        let done = self.log.export(&self.to);
+        done.map_err(|error| JobError::Study(format!("{error}.")))?;
+        Ok(self.to.clone())
+    }
+}
+
+/// What to say of an answer, if it is that of an [`Export`].
+pub fn exported(answer: &Answer) -> Option<String> {
+    let Answer::Study(answer) = answer else {
+        return None;
+    };
+    let path = answer.of::<Export>()?;
+    Some(format!("Saved the answers to {}.", path.display()))
+}
+
 /// The part of the left side about the log.
 #[derive(Default)]
 pub(super) struct LogBox {
-    /// The path of a log to take in, while it is being typed.
-    path: Option<String>,
     /// The import on its way.
     importing: Option<Job>,
 }
@@ -59,42 +89,24 @@ impl LogBox {
         small(ui, format!("Lines in the log of your answers: {count}"));
         ui.horizontal(|ui| {
             let export = egui::Button::new("Export…");
-            if ui.add_enabled(has_log && count > 0, export).clicked() {
-                export_log(desk);
+            if ui.add_enabled(has_log && count > 0, export).clicked()
+                && let Some(log) = desk.record.log()
+            {
+                desk.requests.push(PracticeRequest::Export(log.clone()));
             }
             let import = egui::Button::new("Import…");
-            if ui.add_enabled(has_log, import).clicked() {
-                self.path = match self.path {
-                    Some(_) => None,
-                    None => Some(String::new()),
-                };
+            let is_free = has_log && self.importing.is_none();
+            if ui.add_enabled(is_free, import).clicked() {
+                desk.requests.push(PracticeRequest::Import);
             }
         });
-        self.ask_path(ui, desk);
         self.take(ui, desk);
         notices(ui, desk);
     }
 
-    /// A field for the path of a log to take in.
-    fn ask_path(&mut self, ui: &mut Ui, desk: &Desk<'_>) {
-        let Some(path) = &mut self.path else { return };
-        let label = small(ui, "Path of a log to add to this one");
-        let field = egui::TextEdit::singleline(path)
-            .desired_width(f32::INFINITY)
-            .hint_text("/home/you/reviews.jsonl");
-        let edit = ui.add(field).labelled_by(label.id);
-        let entered = edit.lost_focus() && ui.input(|input| input.key_pressed(Key::Enter));
-        let ready = !path.trim().is_empty() && self.importing.is_none();
-        let button = egui::Button::new("Add its answers");
-        let pressed = ui.add_enabled(ready, button).clicked();
-        if let (true, Some(log)) = (ready && (pressed || entered), desk.record.log()) {
-            let import = Import {
-                log: log.clone(),
-                from: PathBuf::from(path.trim()),
-            };
-            self.importing = Some(Job::Study(StudyJob::new(import)));
-            self.path = None;
-        }
+    /// Begins to take in another log.
+    pub(super) fn import(&mut self, log: ReviewLog, from: PathBuf) {
+        self.importing = Some(Job::Study(StudyJob::new(Import { log, from })));
     }
 
     /// Takes in what the import has brought.
@@ -148,23 +160,6 @@ fn brought(imported: &Imported) -> String {
         ));
     }
     text
-}
-
-fn export_log(desk: &mut Desk<'_>) {
-    let Some(log) = desk.record.log() else { return };
-    // Lines of a newer form belong to it: the file, not what was read of it.
-    match std::fs::read_to_string(log.path()) {
-        Ok(text) => desk.requests.push(PracticeRequest::Save {
-            name: "mambascope-reviews.jsonl".to_owned(),
-            ending: "jsonl",
-            text,
-        }),
-        Err(error) => {
-            let path = log.path().display();
-            let notice = format!("The review log {path} could not be read: {error}.");
-            desk.record.notices.push(notice);
-        }
-    }
 }
 
 /// What there is to say about the log, until it has been read.

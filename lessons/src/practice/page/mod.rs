@@ -9,16 +9,19 @@ mod interview;
 mod log_ui;
 mod parts;
 mod progress;
+mod proof;
 mod question;
 mod record;
 mod review;
 pub mod settings;
 
 use std::collections::HashSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use egui::{Panel, RichText, ScrollArea, Ui, vec2};
 use mambascope_core::engine::Engine;
+
+pub use self::log_ui::{Export, exported};
 
 use self::court::CourtPart;
 use self::desk::Desk;
@@ -30,8 +33,9 @@ use self::progress::ProgressPart;
 use self::record::Record;
 use self::review::{ReviewPart, queue};
 use self::settings::{Part, PracticeSettings};
-use super::bank::{Bank, BankError, Level};
+use super::bank::{Bank, BankError, Level, ScopeState};
 use super::items;
+use super::log::ReviewLog;
 use crate::notebook::text::Texts;
 use crate::theme;
 
@@ -43,6 +47,8 @@ const MOST_NEW: usize = 200;
 pub enum PracticeRequest {
     /// Go to the demo of this preset, a line such as [`crate::demo::AnyDemo::preset`] writes.
     Prove(String),
+    /// Go to the Scope page in this state.
+    Scope(ScopeState),
     /// Go to this lesson.
     Lesson(String),
     /// Ask where to, then write this text.
@@ -54,6 +60,10 @@ pub enum PracticeRequest {
         /// The contents.
         text: String,
     },
+    /// Ask where to, then do [`Export`].
+    Export(ReviewLog),
+    /// Ask for a log, then hand it to [`PracticePage::import`].
+    Import,
 }
 
 /// The page.
@@ -63,6 +73,8 @@ pub struct PracticePage {
     texts: Texts,
     /// Experiments that are to run, or have.
     asked: HashSet<&'static str>,
+    /// The one of them to be scrolled to when it has something to show.
+    go_to: Option<&'static str>,
     review: ReviewPart,
     drills: DrillsPart,
     court: CourtPart,
@@ -79,11 +91,13 @@ impl PracticePage {
 
     /// The page with these questions.
     pub fn with_bank(bank: Result<Bank, BankError>, data_folder: Option<&Path>) -> Self {
+        let texts = bank.iter().flat_map(Bank::texts).map(String::as_str);
         Self {
+            texts: Texts::of_all(texts),
             bank,
             record: Record::open(data_folder),
-            texts: Texts::default(),
             asked: HashSet::new(),
+            go_to: None,
             review: ReviewPart::default(),
             drills: DrillsPart::default(),
             court: CourtPart::default(),
@@ -108,6 +122,19 @@ impl PracticePage {
     /// Forgets what the page has asked of the engine.
     pub fn leave(&mut self, engine: &Engine) {
         self.asked.drain().for_each(|name| engine.forget(name));
+        self.go_to = None;
+    }
+
+    /// Adds the answers of another log to this one, on the worker; what came of it is said beside the log.
+    pub fn import(&mut self, from: PathBuf) {
+        if let Some(log) = self.record.log() {
+            self.log.import(log.clone(), from);
+        }
+    }
+
+    /// Keeps an interview that is going on as it is at this moment.
+    pub fn keep(&self, now: i64, settings: &mut PracticeSettings) {
+        self.interview.keep(now, settings);
     }
 
     /// Whether nothing is on its way between the log and another file.
@@ -143,16 +170,17 @@ impl PracticePage {
             record: &mut self.record,
             texts: &mut self.texts,
             asked: &mut self.asked,
+            go_to: &mut self.go_to,
             requests,
         };
-        let is_running = self.interview.is_running();
+        let standing = self.interview.standing(settings);
         Panel::left("parts of practice")
             .resizable(true)
             .default_size(232.0)
             .size_range(200.0..=360.0)
             .show(ui, |ui| {
                 ScrollArea::vertical().auto_shrink(false).show(ui, |ui| {
-                    parts_ui(ui, &desk, settings, is_running);
+                    parts_ui(ui, &desk, settings, standing);
                     filters_ui(ui, &desk, settings);
                     self.log.show(ui, &mut desk);
                 });
@@ -160,15 +188,20 @@ impl PracticePage {
         match settings.part {
             Part::Review => self.review.show(ui, &mut desk, settings),
             Part::Drills => self.drills.show(ui, &mut desk, settings),
-            Part::Court => self.court.show(ui, &mut desk),
-            Part::Interview => self.interview.show(ui, &mut desk),
+            Part::Court => self.court.show(ui, &mut desk, settings),
+            Part::Interview => self.interview.show(ui, &mut desk, settings),
             Part::Progress => self.progress.show(ui, &mut desk, settings),
         }
     }
 }
 
 /// The list of parts.
-fn parts_ui(ui: &mut Ui, desk: &Desk<'_>, settings: &mut PracticeSettings, is_running: bool) {
+fn parts_ui(
+    ui: &mut Ui,
+    desk: &Desk<'_>,
+    settings: &mut PracticeSettings,
+    interview: Option<&'static str>,
+) {
     ui.add_space(8.0);
     ui.label(RichText::new("Practice").strong().size(16.0));
     ui.add_space(4.0);
@@ -181,7 +214,10 @@ fn parts_ui(ui: &mut Ui, desk: &Desk<'_>, settings: &mut PracticeSettings, is_ru
                 waiting.due.len(),
                 waiting.new.len()
             ),
-            Part::Interview if is_running => format!("{title}  (running)"),
+            Part::Interview => match interview {
+                Some(standing) => format!("{title}  ({standing})"),
+                None => title.to_owned(),
+            },
             _ => title.to_owned(),
         };
         let button = egui::Button::selectable(settings.part == part, text)
@@ -197,8 +233,8 @@ fn parts_ui(ui: &mut Ui, desk: &Desk<'_>, settings: &mut PracticeSettings, is_ru
 fn filters_ui(ui: &mut Ui, desk: &Desk<'_>, settings: &mut PracticeSettings) {
     ui.add_space(10.0);
     ui.separator();
-    small(ui, "Review and drills ask about").on_hover_text(
-        "The claim court and the interview take from everything, and the progress is that of everything",
+    small(ui, "What is asked").on_hover_text(
+        "An interview keeps to the topic and mixes levels; the progress is that of everything",
     );
     let mut topics: Vec<String> = Vec::new();
     for item in items(desk.bank) {

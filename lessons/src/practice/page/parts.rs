@@ -259,9 +259,9 @@ pub(super) fn confidence(ui: &mut Ui, least: f64, value: &mut Option<f64>) {
     });
 }
 
-/// Whether nothing has the keys: those of the page are the page's.
+/// Whether nothing has the keys, no control and no window over the page: those of the page are the page's.
 pub(super) fn keys_are_free(ui: &Ui) -> bool {
-    ui.memory(|memory| memory.focused().is_none())
+    ui.memory(|memory| memory.focused().is_none() && memory.top_modal_layer().is_none())
 }
 
 /// Whether a key was pressed that no control wants.
@@ -277,7 +277,8 @@ pub(super) fn done_keys(ui: &Ui) -> bool {
 /// The digit from 1 that was pressed, unless a letter is being typed.
 pub(super) fn digit(ui: &Ui) -> Option<u8> {
     const KEYS: [Key; 4] = [Key::Num1, Key::Num2, Key::Num3, Key::Num4];
-    if ui.ctx().text_edit_focused() {
+    let is_covered = ui.memory(|memory| memory.top_modal_layer().is_some());
+    if is_covered || ui.ctx().text_edit_focused() {
         return None;
     }
     let pressed = KEYS

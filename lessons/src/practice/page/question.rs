@@ -8,6 +8,7 @@ use super::parts::{
     Stopwatch, capital, card, confidence, describe, done_keys, free_key, heading, kicker,
     large_lines, lines, main_button, rating, small, sources, words,
 };
+use super::proof::{followed, hint};
 use super::record::Logged;
 use crate::practice::bank::Question;
 use crate::practice::mock;
@@ -128,26 +129,37 @@ impl QuestionAttempt {
             }
         });
         if self.is_revealed {
-            card(ui, |ui| solution(ui, question, desk));
+            solution(ui, question, desk);
         }
     }
 }
 
 /// The model answer, with what belongs to it.
 pub(super) fn solution(ui: &mut Ui, question: &Question, desk: &mut Desk<'_>) {
-    lines(ui, |ui| {
-        ui.horizontal(|ui| {
-            kicker(ui, "Model answer");
-            prove(ui, &question.preset_line(), desk);
-        });
-        ui.add_space(4.0);
-        desk.texts.show(ui, &question.answer);
-        heading(ui, "What interviewers listen for");
-        desk.texts.show(ui, &bullets(&question.listens_for));
-        heading(ui, "Often answered wrongly");
-        desk.texts.show(ui, &bullets(&question.common_wrong));
-        sources(ui, &question.sources);
+    card(ui, |ui| lines(ui, |ui| model_answer(ui, question, desk)));
+    followed(ui, question.texts(), None, desk);
+}
+
+fn model_answer(ui: &mut Ui, question: &Question, desk: &mut Desk<'_>) {
+    ui.horizontal(|ui| {
+        kicker(ui, "Model answer");
+        prove(ui, &question.preset_line(), desk);
+        if let Some(scope) = &question.scope {
+            let button = ui.button("See it in the Scope");
+            let tip = "Opens the Scope page on a model of this program, with a text and a layer that show it";
+            if button.on_hover_text(tip).clicked() {
+                desk.requests.push(PracticeRequest::Scope(scope.clone()));
+            }
+        }
+        hint(ui, question.texts());
     });
+    ui.add_space(4.0);
+    desk.texts.show(ui, &question.answer);
+    heading(ui, "What interviewers listen for");
+    desk.texts.show(ui, &bullets(&question.listens_for));
+    heading(ui, "Often answered wrongly");
+    desk.texts.show(ui, &bullets(&question.common_wrong));
+    sources(ui, &question.sources);
 }
 
 /// The button that leads to the demo which shows it.

@@ -107,13 +107,13 @@ impl Record {
     }
 
     /// Gives an answer another rating.
-    pub(super) fn correct(&mut self, logged: &mut Logged, rating: Rating) {
-        if logged.review.rating == rating {
+    pub(super) fn correct(&mut self, review: &mut Review, rating: Rating) {
+        if review.rating == rating {
             return;
         }
-        logged.review = logged.review.corrected(rating);
-        self.write(&logged.review);
-        self.reviews.push(logged.review.clone());
+        *review = review.corrected(rating);
+        self.write(review);
+        self.reviews.push(review.clone());
         self.replay();
     }
 

@@ -226,5 +226,5 @@ fn correction(ui: &mut Ui, last: &mut Logged, desk: &mut Desk<'_>) {
             }
         }
     });
-    desk.record.correct(last, wanted);
+    desk.record.correct(&mut last.review, wanted);
 }

@@ -1,10 +1,11 @@
 //! What the practice page remembers from one start to the next.
 
-use crate::practice::schedule::NEW_PER_DAY;
 use serde::{Deserialize, Serialize};
 
 use crate::practice::Item;
 use crate::practice::bank::Level;
+use crate::practice::mock::Kept;
+use crate::practice::schedule::NEW_PER_DAY;
 
 /// A part of the page.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -45,7 +46,7 @@ impl Part {
 }
 
 /// What is kept.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct PracticeSettings {
     /// The part shown last.
@@ -56,6 +57,8 @@ pub struct PracticeSettings {
     pub level: Option<Level>,
     /// New questions a day.
     pub new_per_day: usize,
+    /// The interview that was going on.
+    pub interview: Option<Kept>,
 }
 
 impl Default for PracticeSettings {
@@ -65,6 +68,7 @@ impl Default for PracticeSettings {
             topic: None,
             level: None,
             new_per_day: NEW_PER_DAY,
+            interview: None,
         }
     }
 }
