@@ -161,13 +161,14 @@ pub struct WidenError {
 
 /// A read-only tensor, row-major.
 ///
-/// f32 tensors are used where they lie; halves are widened once, when first used as f32, and kept.
+/// f32 tensors are used where they lie; halves are widened once, when first used as f32, and kept. Cloning shares both.
+#[derive(Clone)]
 pub struct Tensor {
     shape: Vec<usize>,
     dtype: Dtype,
     bytes: Bytes,
     range: Range<usize>,
-    widened: OnceLock<Vec<f32>>,
+    widened: Arc<OnceLock<Vec<f32>>>,
 }
 
 impl Tensor {
@@ -200,7 +201,7 @@ impl Tensor {
             dtype,
             bytes,
             range,
-            widened: OnceLock::new(),
+            widened: Arc::default(),
         })
     }
 
@@ -221,7 +222,7 @@ impl Tensor {
             dtype: Dtype::F32,
             bytes: Bytes::Static(&[]),
             range: 0..0,
-            widened: OnceLock::new(),
+            widened: Arc::default(),
         }
     }
 
@@ -422,7 +423,7 @@ mod tests {
             dtype: Dtype::F16,
             bytes: Bytes::Static(&[]),
             range,
-            widened: OnceLock::new(),
+            widened: Arc::default(),
         };
         let error = halves.try_widen().unwrap_err();
         assert_eq!(error.bytes, halves.len() * 4);

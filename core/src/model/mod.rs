@@ -1,5 +1,6 @@
 //! What a checkpoint is once every name, shape and dtype has been checked.
 
+mod changed;
 mod config;
 mod dims;
 mod family;
@@ -59,7 +60,7 @@ pub struct Model {
 }
 
 /// One block: x ← x + mixer(RMSNorm(x)), and where there is a feed-forward part, x ← x + ff(RMSNorm(x)).
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Layer {
     /// Weight of the RMSNorm before the mixer, `[e]`.
     pub norm: Tensor,
@@ -70,7 +71,7 @@ pub struct Layer {
 }
 
 /// Weights of a mixer.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub enum Mixer {
     /// Mamba-1, FalconMamba, and the Mamba layers of Jamba.
     Mamba(Box<MambaMixer>),
@@ -81,7 +82,7 @@ pub enum Mixer {
 }
 
 /// Weights of a Mamba-1 mixer. Linear weights are stored `[out, in]`.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct MambaMixer {
     /// `[2d, e]`: rows of x, then rows of the gate z.
     pub in_proj: Tensor,
@@ -110,7 +111,7 @@ pub struct MambaMixer {
 }
 
 /// Weights of Jamba's RMSNorms between x_proj and the scan.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct InnerNorms {
     /// `[r]`.
     pub dt: Tensor,
@@ -121,7 +122,7 @@ pub struct InnerNorms {
 }
 
 /// Weights of a Mamba-2 mixer. `d` = h · p.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Mamba2Mixer {
     /// `[2d + 2gn + h, e]`: rows of z, x, B, C, dt.
     pub in_proj: Tensor,
@@ -146,7 +147,7 @@ pub struct Mamba2Mixer {
 }
 
 /// Weights of an attention mixer: queries and outputs of width heads · head_dim, keys and values of kv_heads · head_dim.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct AttentionMixer {
     /// `[heads · head_dim, e]`.
     pub q_proj: Tensor,
@@ -167,7 +168,7 @@ pub struct AttentionMixer {
 }
 
 /// The second half of a block in Jamba and the Transformer.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct FeedForwardPart {
     /// Weight of the RMSNorm before it, `[e]`.
     pub norm: Tensor,
@@ -176,7 +177,7 @@ pub struct FeedForwardPart {
 }
 
 /// A feed-forward network, or several and a router.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub enum FeedForward {
     /// Every token goes through it.
     Dense(Box<Mlp>),
@@ -190,7 +191,7 @@ pub enum FeedForward {
 }
 
 /// A SwiGLU network: down(SiLU(gate x) · up x).
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Mlp {
     /// `[width, e]`.
     pub gate: Tensor,

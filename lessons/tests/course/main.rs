@@ -19,11 +19,11 @@ use mambascope_core::checkpoint::embedded;
 use mambascope_core::job::{ModelRef, Workshop};
 use mambascope_lessons::demo::Around;
 
-/// The embedded model and the backend whose sums have one order everywhere.
+/// The embedded model and the quick backend, which pages open with.
 fn around() -> Around {
     Around {
         model: Some(ModelRef(Arc::new(embedded().unwrap()))),
-        backend: "naive".to_owned(),
+        backend: "fast".to_owned(),
     }
 }
 
