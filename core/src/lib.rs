@@ -39,6 +39,7 @@ pub mod linalg;
 pub mod model;
 pub mod noise;
 pub mod parity;
+pub mod precision;
 pub mod recall;
 pub mod s4;
 pub mod scan;

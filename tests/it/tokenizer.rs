@@ -33,7 +33,7 @@ fn goldens(name: &str) -> Vec<Golden> {
     all[name].as_array().unwrap().iter().map(golden).collect()
 }
 
-fn novel() -> Tokenizer {
+fn novel() -> Arc<Tokenizer> {
     embedded().unwrap().tokenizer.unwrap()
 }
 

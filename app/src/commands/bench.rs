@@ -9,11 +9,14 @@ use std::time::{Duration, Instant};
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Subcommand};
-use mambascope_core::backend::{Backend, DEFAULT_CHUNK, DeviceBytes, prefill_in_chunks};
+use mambascope_core::backend::{
+    Backend, Cost, DEFAULT_CHUNK, DeviceBytes, FastBackend, Limits, Rounding, prefill_in_chunks,
+};
 use mambascope_core::checkpoint::{SYNTHETIC, Synthetic};
 use mambascope_core::generate::{Sampler, Sampling};
 use mambascope_core::model::Model;
-use mambascope_core::tensor::Dtype;
+use mambascope_core::precision::{self, Divergence};
+use mambascope_core::tensor::{Dtype, TensorError};
 use serde_json::{Map, Value, json};
 
 use super::{Failure, Threads, backend, emit, load, warn};
@@ -34,9 +37,9 @@ pub(super) struct Bench {
     /// In place of a model, random weights of a published shape.
     #[arg(long, value_name = "NAME", conflicts_with = "model", value_parser = PossibleValuesParser::new(SYNTHETIC.each_ref().map(|shape| shape.name)))]
     synthetic: Option<String>,
-    /// Number format of the random weights' matrices.
-    #[arg(long, requires = "synthetic", default_value = "f32", value_parser = PossibleValuesParser::new(["f32", "bf16", "f16", "int8"]).map(dtype_named))]
-    dtype: Dtype,
+    /// Number format of the matrices; without, f32 for random weights, and for a model the one it is stored in.
+    #[arg(long, value_parser = PossibleValuesParser::new(["f32", "bf16", "f16", "int8"]).map(dtype_named))]
+    dtype: Option<Dtype>,
     /// Tokens to read.
     #[arg(long, value_name = "N", default_value_t = 512, value_parser = clap::value_parser!(u32).range(1..))]
     prompt: u32,
@@ -72,6 +75,17 @@ struct Measured {
     prefill_secs: Vec<f64>,
     decode_secs: Vec<f64>,
     device: Option<DeviceBytes>,
+    /// The most memory the process has had by the end of its first turn.
+    peak_bytes: Option<u64>,
+    /// Bytes of the weights by then, and of what was widened of them.
+    weight_bytes: usize,
+}
+
+/// What the machine gives, and what the model asks of it.
+struct Machine {
+    backend: FastBackend,
+    limits: Limits,
+    cost: Cost,
 }
 
 /// Tokens a second.
@@ -104,6 +118,7 @@ impl Bench {
             .map(|i| i.wrapping_mul(2_654_435_761) % vocab_size)
             .collect();
         let mut all = self.backends()?;
+        let mut machine = None;
         for _ in 0..self.repeats {
             for measured in all
                 .iter_mut()
@@ -111,22 +126,42 @@ impl Bench {
             {
                 measured.repeat(&model, &ids, self)?;
             }
+            // In turns too: a noisy minute is one for the limits and for what is held against them.
+            Machine::measure(&mut machine, &model, &self.threads)?;
         }
+        let divergence = self.divergence(&model)?;
+        let report = Report {
+            model: &model,
+            all: &all,
+            machine: machine.as_ref(),
+            divergence,
+        };
         emit(&if self.json {
-            self.object(&model, &all)
+            self.object(&report)
         } else {
-            self.table(&model, &all)
+            self.table(&report)
         })?;
         Ok(())
     }
 
     fn open_model(&self) -> Result<Arc<Model>, Failure> {
         let Some(shape) = self.synthetic.as_deref().and_then(Synthetic::named) else {
-            return load(self.model.as_deref());
+            return self.open_files();
         };
-        let made = shape.load(self.dtype, 0);
+        let made = shape.load(self.dtype.unwrap_or(Dtype::F32), 0);
         made.map(Arc::new)
             .map_err(|reason| Failure::Load(Box::new(reason)))
+    }
+
+    /// A model of files, in the number format that was asked for.
+    fn open_files(&self) -> Result<Arc<Model>, Failure> {
+        let model = load(self.model.as_deref())?;
+        let Some(dtype) = self.dtype else {
+            return Ok(model);
+        };
+        let model = Arc::unwrap_or_clone(model);
+        let recast = model.recast(dtype).map(Arc::new);
+        recast.map_err(|reason| Failure::Said(reason.to_string()))
     }
 
     fn backends(&self) -> Result<Vec<Measured>, Failure> {
@@ -146,6 +181,8 @@ impl Bench {
                 prefill_secs: Vec::new(),
                 decode_secs: Vec::new(),
                 device: None,
+                peak_bytes: None,
+                weight_bytes: 0,
             })
         };
         names.into_iter().map(start).collect()
@@ -162,13 +199,37 @@ impl Bench {
             .filter_map(|&name| Some((name, backends::unavailable(name)?)))
     }
 
+    /// How far the scores lie from those of the weights in f32, for a coarser format; a model of files is compared with itself as it
+    /// is stored.
+    fn divergence(&self, model: &Arc<Model>) -> Result<Option<Divergence>, Failure> {
+        let exact = match (self.dtype, &self.synthetic) {
+            (None, _) | (Some(Dtype::F32), Some(_)) => return Ok(None),
+            (Some(_), None) => load(self.model.as_deref())?,
+            (Some(_), Some(name)) => {
+                let Some(shape) = Synthetic::named(name) else {
+                    return Ok(None);
+                };
+                let made = shape.load(Dtype::F32, 0).map(Arc::new);
+                made.map_err(|reason| Failure::Load(Box::new(reason)))?
+            }
+        };
+        let fast = || FastBackend::new(usize::from(self.threads.count));
+        let mut exact = fast()?.with_rounding(Rounding::Never).open(&exact)?;
+        let mut coarse = fast()?.with_rounding(Rounding::Always).open(model)?;
+        let ids = precision::fixed_ids(model);
+        let go_on = &mut |_| ControlFlow::Continue(());
+        let found = precision::divergence(&mut *exact, &mut *coarse, &ids, go_on)?;
+        Ok(Some(found))
+    }
+
     fn rates_of_naive(&self, all: &[Measured]) -> Option<Rates> {
         all.iter()
             .find(|measured| measured.name == "naive")
             .map(|naive| naive.rates(self))
     }
 
-    fn table(&self, model: &Model, all: &[Measured]) -> String {
+    fn table(&self, report: &Report<'_>) -> String {
+        let (model, all) = (report.model, report.all);
         let naive = self.rates_of_naive(all);
         let mut text = format!(
             "{}: {} tokens read, {} at once, {} written; medians\n\n",
@@ -212,12 +273,11 @@ impl Bench {
                 text += &format!("{}: {note}\n", measured.name);
             }
         }
-        let peak =
-            peak_bytes().map_or_else(|| "not available on this system".to_owned(), bytes_text);
-        text + &format!("\npeak memory of the process: {peak}\n")
+        text + &report.words(self)
     }
 
-    fn object(&self, model: &Model, all: &[Measured]) -> String {
+    fn object(&self, report: &Report<'_>) -> String {
+        let (model, all) = (report.model, report.all);
         let naive = self.rates_of_naive(all);
         let row = |measured: &Measured| {
             let Rates { prefill, decode } = measured.rates(self);
@@ -231,13 +291,15 @@ impl Bench {
                 "decode_times_naive": naive.map(|naive| decode / naive.decode),
                 "device_bytes": measured.device.map(device_object),
                 "notes": measured.backend.notes(),
+                "weight_bytes": measured.weight_bytes,
+                "peak_bytes": measured.peak_bytes,
             });
             (measured.name.clone(), row)
         };
-        let weight_bytes: usize = model
-            .tensors()
-            .map(|tensor| tensor.byte_len() + tensor.widened_bytes())
-            .sum();
+        let first = all.first();
+        let rates = first.map(|first| first.rates(self));
+        let limits = report.machine.map(|machine| machine.limits);
+        let share = |of: fn(&Machine, Rates) -> f64| Some(of(report.machine?, rates?));
         let object = json!({
             "model": model.name,
             "prompt": self.prompt,
@@ -245,10 +307,102 @@ impl Bench {
             "tokens": self.tokens,
             "backends": all.iter().map(row).collect::<Map<_, _>>(),
             "unavailable": self.absent().map(|(name, reason)| (name.to_owned(), reason.into())).collect::<Map<_, _>>(),
-            "weight_bytes": weight_bytes,
-            "peak_bytes": peak_bytes(),
+            "dtype": model.main_dtype().name(),
+            "threads": report.machine.map(|machine| machine.backend.threads()),
+            // Of the first backend measured.
+            "prefill_tokens_per_s": rates.map(|rates| rates.prefill),
+            "decode_tokens_per_s": rates.map(|rates| rates.decode),
+            "weight_bytes": first.map(|first| first.weight_bytes),
+            "peak_bytes": first.and_then(|first| first.peak_bytes),
+            "bandwidth_bytes_per_s": limits.map(|limits| limits.bandwidth_bytes_per_s),
+            "gemm_flops_per_s": limits.map(|limits| limits.gemm_flops_per_s),
+            "prefill_share_of_gemm": share(Machine::prefill_share),
+            "decode_share_of_bandwidth": share(Machine::decode_share),
+            "kl_nats": report.divergence.map(|found| found.mean),
+            "top1_flips": report.divergence.map(|found| found.flips),
+            "kl_tokens": report.divergence.map(|found| found.tokens),
         });
         format!("{object}\n")
+    }
+}
+
+/// All that was measured.
+struct Report<'a> {
+    model: &'a Model,
+    all: &'a [Measured],
+    machine: Option<&'a Machine>,
+    divergence: Option<Divergence>,
+}
+
+impl Report<'_> {
+    /// What is said under the table.
+    fn words(&self, bench: &Bench) -> String {
+        let mut text = String::new();
+        if let (Some(machine), Some(first)) = (self.machine, self.all.first()) {
+            let rates = first.rates(bench);
+            let limits = machine.limits;
+            text += &format!(
+                "\nmachine, {} threads: reads {:.1} GB/s, multiplies {:.0} GFLOP/s with {} weights; {} reaches {:.0} % of the first \
+                 writing and {:.0} % of the second reading\n",
+                machine.backend.threads(),
+                limits.bandwidth_bytes_per_s / 1e9,
+                limits.gemm_flops_per_s / 1e9,
+                self.model.main_dtype().name(),
+                first.name,
+                100.0 * machine.decode_share(rates),
+                100.0 * machine.prefill_share(rates),
+            );
+            text += &format!("weights: {}\n", bytes_text(first.weight_bytes as u64));
+        }
+        if let Some(found) = self.divergence {
+            text += &format!(
+                "scores against the exact ones over {} tokens: KL {:.1e} nats, at most {:.1e}; another token first after {}\n",
+                found.tokens, found.mean, found.most, found.flips
+            );
+        }
+        let peak = self.all.first().and_then(|first| first.peak_bytes);
+        let peak = peak.map_or_else(|| "not available on this system".to_owned(), bytes_text);
+        let name = self.all.first().map_or("", |first| first.name.as_str());
+        text + &format!("peak memory of the process with {name}: {peak}\n")
+    }
+}
+
+impl Machine {
+    /// Measures, and keeps the better of what was measured before and now: others on the machine only ever take away.
+    fn measure(
+        machine: &mut Option<Self>,
+        model: &Model,
+        threads: &Threads,
+    ) -> Result<(), Failure> {
+        let said = |reason: TensorError| Failure::Said(reason.to_string());
+        match machine {
+            Some(machine) => {
+                let now = machine.backend.limits(model).map_err(said)?;
+                let best = &mut machine.limits;
+                best.bandwidth_bytes_per_s =
+                    best.bandwidth_bytes_per_s.max(now.bandwidth_bytes_per_s);
+                best.gemm_flops_per_s = best.gemm_flops_per_s.max(now.gemm_flops_per_s);
+            }
+            None => {
+                let backend = FastBackend::new(usize::from(threads.count))?;
+                let limits = backend.limits(model).map_err(said)?;
+                let cost = Cost::of(model);
+                *machine = Some(Self {
+                    backend,
+                    limits,
+                    cost,
+                });
+            }
+        }
+        Ok(())
+    }
+
+    fn decode_share(&self, rates: Rates) -> f64 {
+        rates.decode * self.cost.bytes_a_token / self.limits.bandwidth_bytes_per_s
+    }
+
+    fn prefill_share(&self, rates: Rates) -> f64 {
+        rates.prefill * self.cost.flops_a_token / self.limits.gemm_flops_per_s
     }
 }
 
@@ -275,6 +429,10 @@ impl Measured {
         }
         self.decode_secs.push(start.elapsed().as_secs_f64());
         self.device = self.backend.device_bytes();
+        if self.prefill_secs.len() == 1 {
+            self.peak_bytes = peak_bytes();
+            self.weight_bytes = model.weight_bytes();
+        }
         Ok(())
     }
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use thiserror::Error;
 
-pub use fast::FastBackend;
+pub use fast::{Cost, FastBackend, Limits, Rounding};
 pub use naive::{NaiveBackend, Precision, open_ruled};
 
 use crate::generate::{Sampler, Sampling};

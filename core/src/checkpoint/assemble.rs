@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::{ControlFlow, Range};
 
+use std::sync::Arc;
+
 use rayon::prelude::*;
 use safetensors::Dtype as StoredDtype;
 
@@ -102,7 +104,7 @@ pub(super) fn assemble(from: Ingredients, progress: &Progress<'_>) -> Result<Mod
         layers,
         final_norm,
         head,
-        tokenizer,
+        tokenizer: tokenizer.map(Arc::new),
         card,
         warnings,
         bytes_on_disk,

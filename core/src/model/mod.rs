@@ -4,6 +4,7 @@ mod changed;
 mod config;
 mod dims;
 mod family;
+mod recast;
 mod table;
 
 use std::path::PathBuf;
@@ -15,6 +16,8 @@ pub use dims::{
 };
 pub use family::{Alias, Family, FamilyEntry, Parts, Shelf, Stop, TensorSpec};
 pub use table::FAMILIES;
+
+use std::sync::Arc;
 
 use ndarray::Array2;
 
@@ -33,7 +36,7 @@ pub enum Source {
 }
 
 /// A loaded model: configuration, weights, and what was noticed on the way in. Never changed after loading.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Model {
     /// Folder name, or the name of the embedded model.
     pub name: String,
@@ -50,7 +53,7 @@ pub struct Model {
     /// `[v, e]`, or `None` when the embedding serves for both.
     pub head: Option<Tensor>,
     /// Text ↔ ids; without one the model runs on ids.
-    pub tokenizer: Option<Tokenizer>,
+    pub tokenizer: Option<Arc<Tokenizer>>,
     /// The model card, as Markdown, where the folder has one.
     pub card: Option<String>,
     /// Things that are odd but do not stop the model, a sentence each.

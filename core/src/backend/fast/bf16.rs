@@ -1,7 +1,7 @@
 //! Products of bf16 by bf16 with sums in f32, by the instruction some processors have (AVX-512 BF16): twice the rate of f32.
 //!
 //! The only `unsafe` of this backend: an instruction beyond the compiler's baseline may be called where the processor is known to have
-//! it. [`Rounding`] is the proof: there is none without a look at the processor.
+//! it. [`Instruction`] is the proof: there is none without a look at the processor.
 
 #![expect(
     unsafe_code,
@@ -9,7 +9,7 @@
 )]
 
 #[cfg(target_arch = "x86_64")]
-pub(super) use self::x86::Rounding;
+pub(super) use self::x86::Instruction;
 
 use half::bf16;
 
@@ -32,10 +32,10 @@ pub(super) fn pack<'a>(words: &mut [u32], panel: usize, rows: impl Iterator<Item
 
 #[cfg(not(target_arch = "x86_64"))]
 #[derive(Clone, Copy)]
-pub(super) enum Rounding {}
+pub(super) enum Instruction {}
 
 #[cfg(not(target_arch = "x86_64"))]
-impl Rounding {
+impl Instruction {
     pub(super) fn available() -> Option<Self> {
         None
     }
@@ -55,13 +55,13 @@ mod x86 {
 
     pulp::simd_type! {
         /// Stands for a processor that has the instruction.
-        pub(in super::super) struct Rounding {
+        pub(in super::super) struct Instruction {
             avx512f: "avx512f",
             avx512bf16: "avx512bf16",
         }
     }
 
-    impl Rounding {
+    impl Instruction {
         /// Where the processor has it.
         pub(in super::super) fn available() -> Option<Self> {
             Self::try_new()

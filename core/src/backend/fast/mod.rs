@@ -9,6 +9,7 @@ mod attention;
 mod bf16;
 mod conv;
 mod feed_forward;
+mod limits;
 mod mamba;
 mod mamba2;
 mod math;
@@ -24,6 +25,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use ndarray::{Array2, Axis};
 
+use self::bf16::Instruction;
+pub use self::limits::{Cost, Limits};
 use self::math::activate_delta;
 pub(crate) use self::math::{dot, mean_decay, recur};
 use self::scan::scan_channels;
@@ -32,6 +35,7 @@ use self::session::FastSession;
 use super::{Backend, BackendError, Session};
 use crate::model::Model;
 use crate::scan::{Projection, ScanInput, ScanOutput, SsdInput, SsdOutput, silu, ssd_sequential};
+use crate::trace::{Probe, Site, Tap};
 
 /// Threads shared by all sessions of a backend.
 #[derive(Clone)]
@@ -95,9 +99,46 @@ fn stay_awake(count: usize, leader: Option<usize>, done: &AtomicBool) {
     }
 }
 
+/// When products of many tokens with bf16 weights may round what they multiply to bf16 too. Where the processor has an instruction
+/// for that it is twice as quick; sums are f32 either way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Rounding {
+    /// They are exact.
+    Never,
+    /// Large products of passes nobody watches: what is shown, recorded or compared is exact.
+    #[default]
+    Unwatched,
+    /// All large products, to measure what rounding does.
+    Always,
+}
+
+impl Rounding {
+    /// Whether this processor has the instruction; without it nothing is rounded.
+    pub fn is_available() -> bool {
+        Instruction::available().is_some()
+    }
+
+    fn applies(self, tap: &dyn Tap, layers: usize) -> bool {
+        let is_watched = || {
+            let sites = (0..layers).flat_map(|i| Probe::ALL.map(|probe| Site::layer(i, probe)));
+            let of_model = Probe::ALL.map(Site::model);
+            of_model
+                .into_iter()
+                .chain(sites)
+                .any(|site| tap.wants(site))
+        };
+        match self {
+            Rounding::Never => false,
+            Rounding::Unwatched => !is_watched(),
+            Rounding::Always => true,
+        }
+    }
+}
+
 /// The quick backend.
 pub struct FastBackend {
     threads: Threads,
+    rounding: Rounding,
 }
 
 impl FastBackend {
@@ -120,7 +161,18 @@ impl FastBackend {
                 pool: Arc::new(pool),
                 count,
             },
+            rounding: Rounding::default(),
         })
+    }
+
+    /// The same with another rule of rounding.
+    pub fn with_rounding(self, rounding: Rounding) -> Self {
+        Self { rounding, ..self }
+    }
+
+    /// Threads it has.
+    pub fn threads(&self) -> usize {
+        self.threads.count
     }
 }
 
@@ -131,7 +183,8 @@ impl Backend for FastBackend {
 
     fn open(&mut self, model: &Arc<Model>) -> Result<Box<dyn Session>, BackendError> {
         model.widen_unreadable()?;
-        Ok(Box::new(FastSession::new(model, self.threads.clone())))
+        let threads = self.threads.clone();
+        Ok(Box::new(FastSession::new(model, threads, self.rounding)))
     }
 
     fn scan(&mut self, input: &ScanInput<'_, f32>) -> Result<ScanOutput<f32>, BackendError> {

@@ -5,13 +5,13 @@ use std::sync::Arc;
 use ndarray::{ArrayView2, ArrayViewD, ArrayViewMut2};
 use rayon::prelude::*;
 
-use super::Threads;
 use super::attention::{AttentionBlock, AttentionScratch};
 use super::feed_forward::{FeedForwardScratch, feed_forward};
 use super::mamba::{MambaBlock, ScanScratch};
 use super::mamba2::Mamba2Block;
 use super::math::dot;
 use super::matmul::{ProductScratch, Products, Rows, linear};
+use super::{Rounding, Threads};
 use crate::backend::{BackendError, Reading, Session, check_ids};
 use crate::model::{BlockDims, FeedForwardDims, Layer, Mixer, MixerDims, Model};
 use crate::state::{LayerState, RecurrentState, State, StateBytes};
@@ -47,6 +47,7 @@ pub(super) struct Scratch {
 pub(super) struct FastSession {
     model: Arc<Model>,
     threads: Threads,
+    rounding: Rounding,
     /// Whether no product of a single token is worth a second thread: then the caller's own does it all.
     is_small: bool,
     position: usize,
@@ -56,12 +57,13 @@ pub(super) struct FastSession {
 }
 
 impl FastSession {
-    pub(super) fn new(model: &Arc<Model>, threads: Threads) -> Self {
+    pub(super) fn new(model: &Arc<Model>, threads: Threads, rounding: Rounding) -> Self {
         let blocks = model.layers.iter().zip(&model.config.blocks);
         let largest = model.tensors().map(Tensor::len).max().unwrap_or(0);
         Self {
             is_small: largest < SMALL,
             threads,
+            rounding,
             position: 0,
             blocks: blocks
                 .filter_map(|(layer, dims)| Block::new(layer, dims))
@@ -86,7 +88,7 @@ impl FastSession {
             reading,
             products: Products {
                 threads: if alone { 1 } else { self.threads.count },
-                may_round: true,
+                may_round: ids.len() > 1 && self.rounding.applies(tap, self.blocks.len()),
             },
             scratch: &mut self.scratch,
             tap,

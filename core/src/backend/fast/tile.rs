@@ -8,7 +8,7 @@ use ndarray::ArrayViewMut2;
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
-use super::bf16::{self, Rounding};
+use super::bf16::{self, Instruction};
 use super::matmul::{Products, Rows, TASK_ROWS};
 use crate::tensor::Numbers;
 
@@ -32,7 +32,7 @@ pub(super) struct Packed {
     panel: usize,
     values: Vec<f32>,
     words: Vec<u32>,
-    rounding: Option<Rounding>,
+    rounding: Option<Instruction>,
 }
 
 /// How a product with these weights rounds x, if it does.
@@ -41,7 +41,7 @@ pub(super) fn rounding(
     width: usize,
     tokens: usize,
     how: Products,
-) -> Option<Rounding> {
+) -> Option<Instruction> {
     match weight {
         Numbers::Bf16(words)
             if how.may_round
@@ -49,7 +49,7 @@ pub(super) fn rounding(
                 && 2 * words.len() >= ROUNDED_WEIGHTS
                 && width.is_multiple_of(2) =>
         {
-            Rounding::available()
+            Instruction::available()
         }
         _ => None,
     }
@@ -61,7 +61,7 @@ impl Packed {
         &mut self,
         x: Rows<'_>,
         tokens: usize,
-        rounding: Option<Rounding>,
+        rounding: Option<Instruction>,
         threads: usize,
     ) {
         (self.tokens, self.width, self.rounding) = (tokens, x.width, rounding);

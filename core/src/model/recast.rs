@@ -1,0 +1,137 @@
+//! A model with its matrices in another number format.
+
+use half::{bf16, f16};
+use rayon::prelude::*;
+use std::sync::Arc;
+
+use super::{FeedForward, Layer, Mixer, Mlp, Model};
+use crate::tensor::{Bytes, Dtype, Tensor, TensorError, quantize};
+
+/// Rows a task converts: as f32 they are held a moment.
+const ROWS: usize = 64;
+
+impl Model {
+    /// Brings the matrices that tokens are multiplied with to `dtype`, one after the other; A, convolutions, norms and biases stay
+    /// as they are, and so does, for [`Dtype::Int8`], a matrix whose rows are no whole words.
+    ///
+    /// # Errors
+    /// Never for a model whose shapes were checked.
+    pub fn recast(mut self, dtype: Dtype) -> Result<Self, TensorError> {
+        let layers = self.layers.iter_mut().flat_map(Layer::matrices_mut);
+        let all = [&mut self.embedding].into_iter().chain(&mut self.head);
+        for matrix in all.chain(layers) {
+            *matrix = matrix.recast(dtype)?;
+        }
+        Ok(self)
+    }
+
+    /// Weights of the blocks' matrices, which every token is multiplied with.
+    pub fn matrix_weights(&self) -> usize {
+        let mut layers = self.layers.clone();
+        let matrices = layers.iter_mut().flat_map(Layer::matrices_mut);
+        matrices.map(|matrix| matrix.len()).sum()
+    }
+
+    /// The number format most of its weights are in.
+    pub fn main_dtype(&self) -> Dtype {
+        self.dtypes().first().copied().unwrap_or(Dtype::F32)
+    }
+
+    /// Bytes of the weights, and of what was widened of them.
+    pub fn weight_bytes(&self) -> usize {
+        self.tensors()
+            .map(|tensor| tensor.byte_len() + tensor.widened_bytes())
+            .sum()
+    }
+}
+
+impl Layer {
+    fn matrices_mut(&mut self) -> Vec<&mut Tensor> {
+        let mut all = match &mut self.mixer {
+            Mixer::Mamba(mixer) => vec![
+                &mut mixer.in_proj,
+                &mut mixer.x_proj,
+                &mut mixer.dt_proj,
+                &mut mixer.out_proj,
+            ],
+            Mixer::Mamba2(mixer) => vec![&mut mixer.in_proj, &mut mixer.out_proj],
+            Mixer::Attention(mixer) => vec![
+                &mut mixer.q_proj,
+                &mut mixer.k_proj,
+                &mut mixer.v_proj,
+                &mut mixer.o_proj,
+            ],
+        };
+        match self.feed_forward.as_mut().map(|part| &mut part.network) {
+            Some(FeedForward::Dense(mlp)) => all.extend(mlp.matrices_mut()),
+            Some(FeedForward::Experts { router, experts }) => {
+                all.push(router);
+                all.extend(experts.iter_mut().flat_map(Mlp::matrices_mut));
+            }
+            None => {}
+        }
+        all
+    }
+}
+
+impl Mlp {
+    fn matrices_mut(&mut self) -> [&mut Tensor; 3] {
+        [&mut self.gate, &mut self.up, &mut self.down]
+    }
+}
+
+impl Tensor {
+    /// A matrix in another number format; itself where it is in that, or cannot be.
+    ///
+    /// # Errors
+    /// Never for a shape that was checked.
+    pub(crate) fn recast(&self, dtype: Dtype) -> Result<Self, TensorError> {
+        let matrix = self;
+        let shape = matrix.shape();
+        let (Some(&width), Some(bytes)) = (shape.last(), dtype.bytes_of(shape)) else {
+            return Ok(matrix.clone());
+        };
+        if dtype == matrix.dtype() || matrix.is_empty() {
+            return Ok(matrix.clone());
+        }
+        let mut out: Arc<[u8]> = std::iter::repeat_n(0, bytes).collect();
+        // Nobody else holds what was allocated just now.
+        if let Some(out) = Arc::get_mut(&mut out) {
+            let (values, scales) = out.split_at_mut(matrix.len() * dtype.size());
+            let rows = shape[0];
+            let scales_of_a_row = (scales.len() / rows).max(1);
+            let mut scales: Vec<&mut [u8]> = scales.chunks_mut(ROWS * scales_of_a_row).collect();
+            scales.resize_with(rows.div_ceil(ROWS), Default::default);
+            let parts = values
+                .par_chunks_mut(ROWS * width * dtype.size())
+                .zip(scales);
+            parts.enumerate().for_each(|(i, (out, scales))| {
+                let first = i * ROWS;
+                let rows = matrix
+                    .numbers()
+                    .rows(first..(first + ROWS).min(rows), width);
+                let mut wide = vec![0.0; out.len() / dtype.size()];
+                rows.widen(&mut wide, width);
+                write(&wide, dtype, width, out, scales);
+            });
+        }
+        let range = 0..out.len();
+        Tensor::new(shape.to_vec(), dtype, Bytes::Owned(out), range)
+    }
+}
+
+/// Values in a number format, little-endian.
+fn write(values: &[f32], dtype: Dtype, width: usize, out: &mut [u8], scales: &mut [u8]) {
+    fn each<const N: usize>(values: &[f32], out: &mut [u8], bytes: impl Fn(f32) -> [u8; N]) {
+        for (out, value) in out.as_chunks_mut::<N>().0.iter_mut().zip(values) {
+            *out = bytes(*value);
+        }
+    }
+    match dtype {
+        Dtype::F32 => each(values, out, f32::to_le_bytes),
+        Dtype::F64 => each(values, out, |value| f64::from(value).to_le_bytes()),
+        Dtype::F16 => each(values, out, |value| f16::from_f32(value).to_le_bytes()),
+        Dtype::Bf16 => each(values, out, |value| bf16::from_f32(value).to_le_bytes()),
+        Dtype::Int8 => quantize(values, width, out, scales),
+    }
+}
