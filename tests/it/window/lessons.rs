@@ -31,6 +31,8 @@ fn whatever_takes_the_focus_on_a_lesson_has_a_name() {
         let mut settings = settings();
         settings.page = Page::Lessons;
         settings.notebook.lesson = lesson.id.to_owned();
+        let demos = lesson.demos.iter().map(|demo| demo.id.to_owned());
+        settings.notebook.uncovered = demos.collect();
         // So high that every cell is drawn.
         let scope = open(settings, Theme::Light, [1280.0, 9000.0]);
         let mut nameless = nameless(&scope);
