@@ -374,7 +374,12 @@ fn demo(id: &str, rest: &[&str], body: &str) -> Result<CellKind, String> {
     let after = match rest {
         [] => &[],
         ["after", checks @ ..] if !checks.is_empty() => checks,
-        _ => return Err(format!("behind a demo's name: after, and the checks it waits for, not {:?}", rest.join(" "))),
+        _ => {
+            return Err(format!(
+                "behind a demo's name: after, and the checks it waits for, not {:?}",
+                rest.join(" ")
+            ));
+        }
     };
     Ok(CellKind::Demo {
         id: id.to_owned(),
@@ -450,7 +455,7 @@ mod tests {
         let kinds: Vec<_> = page.cells.iter().map(|cell| &cell.kind).collect();
         assert!(matches!(kinds[0], CellKind::Prose(text) if text.contains("One")));
         assert!(matches!(kinds[1], CellKind::Prose(text) if text.starts_with("## Two")));
-        assert!(matches!(kinds[2], CellKind::Demo { id, preset: Some(_) } if id == "x"));
+        assert!(matches!(kinds[2], CellKind::Demo { id, preset: Some(_), .. } if id == "x"));
         assert!(matches!(kinds[3], CellKind::Prose(text) if text.contains("let a")));
         assert_eq!(page.cells[2].line, 10);
         assert_eq!(

@@ -225,11 +225,18 @@ fn an_answer_stays_in_sight_when_a_demo_opens_over_it() {
         ..Default::default()
     };
     let mut reader = Reader::in_window(800.0, settings, None);
-    for _ in 0..12 {
-        if reader.has(Role::Button, "Commit") {
+    // Until the question is wholly in the window.
+    let is_seen = |reader: &Reader| {
+        let mut found = reader.window.query_all_by_label("Commit");
+        found
+            .next()
+            .is_some_and(|button| button.rect().bottom() < 780.0)
+    };
+    for _ in 0..40 {
+        if is_seen(&reader) {
             break;
         }
-        reader.window.key_press(Key::PageDown);
+        reader.window.key_press(Key::ArrowDown);
         reader.settle();
     }
     reader.answer("4");

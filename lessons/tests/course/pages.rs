@@ -81,7 +81,10 @@ fn what_a_page_names_is_there() {
                 CellKind::Demo { id, preset, after } => {
                     for name in after {
                         let is_here = page.checks().any(|check| check.id == *name);
-                        assert!(is_here, "{place}: {id} waits for {name}, no check of this page");
+                        assert!(
+                            is_here,
+                            "{place}: {id} waits for {name}, no check of this page"
+                        );
                     }
                     let entry = course::demo(id).unwrap_or_else(|| panic!("{place}: no demo {id}"));
                     let mut demo = (entry.make)();
