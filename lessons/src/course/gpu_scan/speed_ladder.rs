@@ -239,7 +239,7 @@ fn table(ui: &mut Ui, rows: &[Row]) {
 fn not_measured(rows: Option<&Vec<Row>>) -> String {
     let reason = |row: &Row| {
         let reason = row.reason.as_ref()?;
-        Some(format!("{} not measured: {reason}", row.way.name()))
+        Some(format!("{}: not measured. {reason}", row.way.name()))
     };
     rows.into_iter()
         .flatten()
