@@ -1,5 +1,5 @@
-//! Takes the source files that the pages quote into the program, so that a quotation is what stood there when it was built, and
-//! the questions of the interview practice.
+//! Takes the source files that the pages quote into the program, so that a quotation is what stood there when it was built, the
+//! numbers by which the CUDA scan is cut, and the questions of the interview practice.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -26,7 +26,47 @@ fn main() -> io::Result<()> {
     }
     list.push_str("];\n");
     write("quoted.rs", &list)?;
+    own_kernel(&root)?;
     practice(&root)
+}
+
+/// The numbers by which this program's CUDA scan is cut, as they stand in its source: a lesson shows that kernel and knows none.
+fn own_kernel(root: &Path) -> io::Result<()> {
+    let host = root.join("kernels/src/scan.rs");
+    let device = root.join("kernels/src/cuda/scan.cu");
+    let (host_text, device_text) = (source(&host)?, source(&device)?);
+    let missing = |name: &str, path: &Path| {
+        io::Error::other(format!("{} has no number {name}", path.display()))
+    };
+    let mut list = String::new();
+    for name in [
+        "WARP",
+        "TILE",
+        "LEAN_TILE",
+        "LEAN_HELD",
+        "FEWEST_CHANNELS",
+        "WARPS_WANTED",
+        "SHORTEST_SEGMENT",
+    ] {
+        let text = host_text.split_once(&format!("const {name}: usize = "));
+        let digits = text.and_then(|(_, rest)| rest.split_once(';'));
+        let number: usize = digits
+            .and_then(|(digits, _)| digits.parse().ok())
+            .ok_or_else(|| missing(name, &host))?;
+        let _ = writeln!(list, "pub const {name}: usize = {number};");
+        // What both sides of the kernel have to know is written twice there.
+        let is_shared = name.ends_with("TILE");
+        if is_shared && !device_text.contains(&format!("#define {name} {number}\n")) {
+            return Err(missing(name, &device));
+        }
+    }
+    write("own_kernel.rs", &list)
+}
+
+/// The text of a file that is watched.
+fn source(path: &Path) -> io::Result<String> {
+    println!("cargo::rerun-if-changed={}", path.display());
+    fs::read_to_string(path)
 }
 
 /// The files of questions, by name: `FILES`, name and text of each.

@@ -1,5 +1,6 @@
 //! The page of a lesson: a Markdown document cut into cells. Its grammar is plain Markdown; a fenced block whose first word is
-//! `demo`, `check`, `experiment` or `source` is a cell of its own, and every second-level heading begins a new one.
+//! `demo`, `check`, `experiment` or `source` is a cell of its own, and every second-level heading begins a new one. A demo that
+//! shows what a check asks for names the check, ```` ```demo name after check ````, and is covered until an answer is committed.
 
 use std::collections::BTreeMap;
 
@@ -80,6 +81,8 @@ pub enum CellKind {
         id: String,
         /// Its controls.
         preset: Option<serde_json::Value>,
+        /// Checks it gives the answer of: it stays covered until they are answered.
+        after: Vec<String>,
     },
     /// A question to commit to before the answer is shown.
     Check(Check),
@@ -286,6 +289,14 @@ impl Page {
         })
     }
 
+    /// The questions on it.
+    pub fn checks(&self) -> impl Iterator<Item = &Check> {
+        self.cells.iter().filter_map(|cell| match &cell.kind {
+            CellKind::Check(check) => Some(check),
+            _ => None,
+        })
+    }
+
     /// Everything on it that is Markdown, with its line: text, questions, options, reasons.
     pub fn texts(&self) -> impl Iterator<Item = (usize, &str)> {
         self.cells.iter().flat_map(|cell| {
@@ -338,13 +349,12 @@ fn cell(info: &str, body: &str) -> Result<Option<CellKind>, String> {
         name => Ok(name.to_owned()),
     };
     Ok(Some(match word {
-        "demo" => CellKind::Demo {
-            id: named()?,
-            preset: match body.trim() {
-                "" => None,
-                body => Some(serde_json::from_str(body).map_err(|error| error.to_string())?),
-            },
-        },
+        "demo" => {
+            let name = named()?;
+            let mut words = name.split_whitespace();
+            let id = words.next().unwrap_or_default();
+            demo(id, &words.collect::<Vec<_>>(), body)?
+        }
         "experiment" => CellKind::Experiment(named()?),
         "source" => CellKind::Excerpt(toml::from_str(body).map_err(|error| error.to_string())?),
         "check" => {
@@ -357,6 +367,28 @@ fn cell(info: &str, body: &str) -> Result<Option<CellKind>, String> {
         }
         _ => return Ok(None),
     }))
+}
+
+/// A demo, of its name, the words behind it and the body of its block.
+fn demo(id: &str, rest: &[&str], body: &str) -> Result<CellKind, String> {
+    let after = match rest {
+        [] => &[],
+        ["after", checks @ ..] if !checks.is_empty() => checks,
+        _ => {
+            return Err(format!(
+                "behind a demo's name: after, and the checks it waits for, not {:?}",
+                rest.join(" ")
+            ));
+        }
+    };
+    Ok(CellKind::Demo {
+        id: id.to_owned(),
+        preset: match body.trim() {
+            "" => None,
+            body => Some(serde_json::from_str(body).map_err(|error| error.to_string())?),
+        },
+        after: after.iter().map(|&check| check.to_owned()).collect(),
+    })
 }
 
 /// A link of a text.
@@ -423,13 +455,27 @@ mod tests {
         let kinds: Vec<_> = page.cells.iter().map(|cell| &cell.kind).collect();
         assert!(matches!(kinds[0], CellKind::Prose(text) if text.contains("One")));
         assert!(matches!(kinds[1], CellKind::Prose(text) if text.starts_with("## Two")));
-        assert!(matches!(kinds[2], CellKind::Demo { id, preset: Some(_) } if id == "x"));
+        assert!(matches!(kinds[2], CellKind::Demo { id, preset: Some(_), .. } if id == "x"));
         assert!(matches!(kinds[3], CellKind::Prose(text) if text.contains("let a")));
         assert_eq!(page.cells[2].line, 10);
         assert_eq!(
             formulas("a $b$ and\n\n$$c$$"),
             [("b".into(), true), ("c".into(), false)]
         );
+    }
+
+    #[test]
+    fn a_demo_names_the_checks_it_waits_for() {
+        let demo = |fence: &str| {
+            let page = Page::parse("p", &format!("{HEAD}```{fence}\n```")).unwrap();
+            match &page.cells[0].kind {
+                CellKind::Demo { id, after, .. } => (id.clone(), after.join(" and ")),
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!(demo("demo x"), ("x".into(), String::new()));
+        assert_eq!(demo("demo x after y"), ("x".into(), "y".into()));
+        assert_eq!(demo("demo x after y z"), ("x".into(), "y and z".into()));
     }
 
     #[test]
@@ -442,6 +488,10 @@ mod tests {
                 .contains("finding")
         );
         assert!(wrong("```demo x").reason.contains("end"));
+        for fence in ["demo x before y", "demo x after"] {
+            let error = wrong(&format!("\n```{fence}\n```"));
+            assert!(error.line == 7 && error.reason.contains("waits"), "{error}");
+        }
         assert!(Page::parse("p", "no settings").is_err());
     }
 }

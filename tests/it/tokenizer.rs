@@ -3,6 +3,7 @@
 //! `fixtures/tokenizer/ids.json` was written by the Python package `tokenizers` 0.23.3.
 
 use std::fs;
+use std::sync::Arc;
 
 use mambascope_core::checkpoint::embedded;
 use mambascope_core::tokenizer::{StreamDecoder, Tokenizer, TokenizerError, id_label};
@@ -37,12 +38,12 @@ fn novel() -> Arc<Tokenizer> {
     embedded().unwrap().tokenizer.unwrap()
 }
 
-fn neox() -> Tokenizer {
-    Tokenizer::from_json(&fs::read_to_string(fixture("tokenizer/gpt-neox-20b.json")).unwrap())
-        .unwrap()
+fn neox() -> Arc<Tokenizer> {
+    let json = fs::read_to_string(fixture("tokenizer/gpt-neox-20b.json")).unwrap();
+    Arc::new(Tokenizer::from_json(&json).unwrap())
 }
 
-fn both() -> [(&'static str, Tokenizer); 2] {
+fn both() -> [(&'static str, Arc<Tokenizer>); 2] {
     [("novel-mamba-3m", novel()), ("gpt-neox-20b", neox())]
 }
 

@@ -16,6 +16,7 @@ mod reading_a_trained_mamba;
 mod recall_limits;
 mod s4_to_s4d;
 mod selection;
+mod shared;
 mod ssd_duality;
 mod state_tracking;
 mod why_compress;

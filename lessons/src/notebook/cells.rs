@@ -68,8 +68,13 @@ pub(super) fn cell_ui(
                             open.texts.show(ui, text);
                         });
                     }
-                    CellKind::Demo { id, .. } => card(ui, |ui| demo_ui(ui, open, id, desk)),
-                    CellKind::Check(check) => card(ui, |ui| check_ui(ui, open, check, desk)),
+                    CellKind::Demo { id, after, .. } => {
+                        card(ui, |ui| match covered_by(open, id, after, desk) {
+                            Some(check) => cover_ui(ui, open, index, id, check, desk),
+                            None => demo_ui(ui, open, id, desk),
+                        });
+                    }
+                    CellKind::Check(check) => card(ui, |ui| check_ui(ui, open, index, check, desk)),
                     CellKind::Experiment(name) => {
                         card(ui, |ui| experiment_ui(ui, open, name, desk));
                     }
@@ -104,6 +109,44 @@ pub(super) fn card(ui: &mut Ui, contents: impl FnOnce(&mut Ui)) {
             contents(ui);
         });
     ui.add_space(6.0);
+}
+
+/// The cell of the check a demo still waits for, if it is to be covered.
+fn covered_by(open: &OpenPage, id: &str, after: &[String], desk: &Desk<'_>) -> Option<usize> {
+    if desk.settings.uncovered.contains(id) {
+        return None;
+    }
+    open.unanswered(after, desk.settings)
+}
+
+/// In place of a demo that would give away what a question asks for.
+fn cover_ui(
+    ui: &mut Ui,
+    open: &mut OpenPage,
+    index: usize,
+    id: &str,
+    check: usize,
+    desk: &mut Desk<'_>,
+) {
+    let palette = theme::palette(ui.visuals());
+    if let Some(live) = open.demos.get(id) {
+        ui.label(RichText::new(live.demo.title()).strong().size(15.0));
+    }
+    ui.add_space(4.0);
+    let place = if check < index { "above" } else { "below" };
+    let text = format!(
+        "This demo shows what the question {place} asks for. It opens once you have committed to an answer; a guess will do."
+    );
+    ui.label(RichText::new(text).color(palette.weak_text));
+    ui.add_space(4.0);
+    ui.horizontal(|ui| {
+        if ui.button("Go to the question").clicked() {
+            open.go_to = Some(Target::Cell(check));
+        }
+        if ui.button("Show it anyway").clicked() {
+            desk.settings.uncovered.insert(id.to_owned());
+        }
+    });
 }
 
 pub(super) fn demo_ui(ui: &mut Ui, open: &mut OpenPage, id: &str, desk: &mut Desk<'_>) {
@@ -147,7 +190,8 @@ pub(super) fn demo_ui(ui: &mut Ui, open: &mut OpenPage, id: &str, desk: &mut Des
     let before = live.demo.save();
     live.demo
         .ui(ui, reply.answer.as_ref(), &desk.guesses, desk.around);
-    if reply.busy && (reply.answer.is_none() || reply.progress.is_some()) {
+    let is_slow = trial::is_slow(ui, slot, reply.busy);
+    if is_slow && (reply.answer.is_none() || reply.progress.is_some()) {
         trial::progress(ui, &reply);
     }
     if let Some(error) = &reply.error {
@@ -155,6 +199,7 @@ pub(super) fn demo_ui(ui: &mut Ui, open: &mut OpenPage, id: &str, desk: &mut Des
     }
     let after = live.demo.save();
     if before != after {
+        trial::begins_anew(ui, slot);
         ui.ctx().request_repaint();
     }
     if after == live.first {
@@ -215,7 +260,13 @@ pub(super) fn experiment(name: &str) -> Option<&'static Experiment> {
     course::experiments().find(|experiment| experiment.name == name)
 }
 
-pub(super) fn check_ui(ui: &mut Ui, open: &mut OpenPage, check: &Check, desk: &mut Desk<'_>) {
+pub(super) fn check_ui(
+    ui: &mut Ui,
+    open: &mut OpenPage,
+    index: usize,
+    check: &Check,
+    desk: &mut Desk<'_>,
+) {
     let palette = theme::palette(ui.visuals());
     ui.label(
         RichText::new("Before you read on")
@@ -244,10 +295,16 @@ pub(super) fn check_ui(ui: &mut Ui, open: &mut OpenPage, check: &Check, desk: &m
         .entry(check.id.clone())
         .or_insert_with(|| Draft::of(check));
     check::show(ui, &mut open.texts, check, draft, &mut committed, &reply);
-    match committed {
+    let kept = match committed {
         Some(guess) => desk.settings.guesses.insert(check.id.clone(), guess),
         None => desk.settings.guesses.remove(&check.id),
     };
+    let is_answered = kept.is_none() && desk.settings.guesses.contains_key(&check.id);
+    if is_answered && open.is_waited_for_above(index, &check.id) {
+        // What opens there pushes this cell down: the verdict stays in sight.
+        open.go_to = Some(Target::Cell(index));
+        ui.ctx().request_repaint();
+    }
 }
 
 pub(super) fn experiment_ui(ui: &mut Ui, open: &mut OpenPage, name: &str, desk: &mut Desk<'_>) {

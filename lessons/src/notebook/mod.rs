@@ -78,7 +78,7 @@ impl Notebook {
         }
     }
 
-    /// Opens the lesson that shows a demo, at the demo, with the controls of a preset such as [`crate::demo::AnyDemo::preset`] writes.
+    /// Opens the lesson that shows a demo, at the demo, uncovered, with the controls of a preset such as [`crate::demo::AnyDemo::preset`] writes.
     ///
     /// # Errors
     /// When no lesson shows the demo, or the preset cannot be read.
@@ -106,6 +106,7 @@ impl Notebook {
             .position(|cell| is_it(&cell.kind))
             .map(Target::Cell);
         self.go_to_top = false;
+        settings.uncovered.insert(id.to_owned());
         if let Some(live) = open.demos.get_mut(id)
             && preset.len() > id.len()
         {
@@ -311,13 +312,7 @@ fn guesses(page: &Page, settings: &NotebookSettings) -> Vec<(String, f64)> {
         Some(Guess::Number(guess)) => Some((check.id.clone(), *guess)),
         _ => None,
     };
-    page.cells
-        .iter()
-        .filter_map(|cell| match &cell.kind {
-            CellKind::Check(check) => number(check),
-            _ => None,
-        })
-        .collect()
+    page.checks().filter_map(number).collect()
 }
 
 fn head(ui: &mut Ui, page: &Page) {

@@ -2,12 +2,12 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::check::Draft;
+use super::check::{Draft, is_settled};
 use super::settings::NotebookSettings;
 use super::text::Texts;
 use crate::course::{self, Lesson};
 use crate::demo::AnyDemo;
-use crate::page::{CellKind, Page, PageError};
+use crate::page::{Cell, CellKind, Page, PageError};
 
 /// The page that is open.
 pub(super) struct OpenPage {
@@ -52,7 +52,7 @@ impl OpenPage {
             cells = page.cells.len();
             for cell in &page.cells {
                 match &cell.kind {
-                    CellKind::Demo { id, preset } => {
+                    CellKind::Demo { id, preset, .. } => {
                         if let Some(live) = LiveDemo::new(id, preset.as_ref(), settings) {
                             demos.insert(id.clone(), live);
                         }
@@ -75,6 +75,33 @@ impl OpenPage {
             noting: HashSet::new(),
             go_to: None,
         }
+    }
+
+    /// The cell of the first of these checks that has no answer yet.
+    pub(super) fn unanswered(
+        &self,
+        checks: &[String],
+        settings: &NotebookSettings,
+    ) -> Option<usize> {
+        let page = self.page.as_ref().ok()?;
+        let is_open = |cell: &Cell| match &cell.kind {
+            CellKind::Check(check) => {
+                let guess = settings.guesses.get(&check.id);
+                checks.contains(&check.id) && !is_settled(check, guess)
+            }
+            _ => false,
+        };
+        page.cells.iter().position(is_open)
+    }
+
+    /// Whether a demo over this cell waits for this check.
+    pub(super) fn is_waited_for_above(&self, cell: usize, check: &str) -> bool {
+        let cells = self.page.as_ref().map_or(&[][..], |page| &page.cells);
+        let waits = |cell: &Cell| match &cell.kind {
+            CellKind::Demo { after, .. } => after.iter().any(|name| name == check),
+            _ => false,
+        };
+        cells.iter().take(cell).any(waits)
     }
 
     /// The slots of the engine it uses.

@@ -27,6 +27,8 @@ pub struct NotebookSettings {
     pub proven: BTreeSet<String>,
     /// Demos whose controls were moved, by name: the controls as JSON.
     pub demos: BTreeMap<String, String>,
+    /// Demos the reader wished to see before answering the question they wait for, by name.
+    pub uncovered: BTreeSet<String>,
     /// Lessons read to their end.
     pub read: BTreeSet<String>,
 }

@@ -52,7 +52,9 @@ pub fn show(ui: &mut Ui, experiment: &Experiment, reply: &Reply, has_held: bool)
         );
     });
     if reply.busy {
-        progress(ui, reply);
+        if is_slow(ui, experiment.name, true) {
+            progress(ui, reply);
+        }
     } else if has_held && reply.answer.is_none() {
         let text = "It held when it was last run.";
         ui.label(RichText::new(text).small().color(palette.weak_text));
@@ -65,6 +67,34 @@ pub fn show(ui: &mut Ui, experiment: &Experiment, reply: &Reply, has_held: bool)
         table(ui, experiment.name, findings);
     }
     asked
+}
+
+/// Seconds that are no wait: a bar that is gone sooner would only flash.
+const NO_WAIT: f64 = 0.3;
+
+/// Whether the job in this slot has been at work for so long that its progress is worth showing.
+pub fn is_slow(ui: &Ui, slot: &str, is_busy: bool) -> bool {
+    let id = since_id(slot);
+    if !is_busy {
+        ui.data_mut(|data| data.remove::<f64>(id));
+        return false;
+    }
+    let now = ui.input(|input| input.time);
+    let since = ui.data_mut(|data| *data.get_temp_mut_or_insert_with(id, || now));
+    let rest = since + NO_WAIT - now;
+    if rest > 0.0 {
+        ui.request_repaint_after_secs(rest as f32);
+    }
+    !(rest > 0.0)
+}
+
+/// The job in this slot gives way to another: the wait begins anew.
+pub fn begins_anew(ui: &Ui, slot: &str) {
+    ui.data_mut(|data| data.remove::<f64>(since_id(slot)));
+}
+
+fn since_id(slot: &str) -> egui::Id {
+    egui::Id::unique(("busy since", slot))
 }
 
 /// How far a job is.
@@ -171,6 +201,24 @@ pub fn exact_number(value: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_bar_comes_after_a_wait_and_goes_with_it() {
+        let ctx = egui::Context::default();
+        let seen = |seconds: f64, is_busy: bool| {
+            let mut is_slow_now = false;
+            let input = egui::RawInput {
+                time: Some(seconds),
+                ..Default::default()
+            };
+            let mut output = ctx.run_ui(input, |ui| is_slow_now = is_slow(ui, "slot", is_busy));
+            output.textures_delta.clear();
+            is_slow_now
+        };
+        assert!(!seen(1.0, true) && !seen(1.2, true) && seen(1.4, true));
+        assert!(!seen(1.5, false));
+        assert!(!seen(1.6, true), "a new job begins a new wait");
+    }
 
     #[test]
     fn numbers_are_read_as_they_are_meant() {

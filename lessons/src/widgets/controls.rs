@@ -3,10 +3,16 @@
 use std::ops::RangeInclusive;
 
 use egui::emath::Numeric;
-use egui::{Align, Layout, Response, Slider, Ui, UiBuilder, vec2};
+use egui::{Align, Layout, Response, Slider, TextStyle, Ui, UiBuilder, vec2};
 
-/// Width of a slider with its name and its value.
-const KNOB: f32 = 290.0;
+/// Width of a slider with its name and its value: three of them stand side by side in the column of a page.
+const KNOB: f32 = 278.0;
+/// Of that: the rail, a gap on either side of the value, and the value.
+const RAIL: f32 = 92.0;
+const GAP: f32 = 8.0;
+const VALUE: f32 = 46.0;
+/// What is left for the name.
+const NAME: f32 = KNOB - RAIL - VALUE - 2.0 * GAP;
 
 /// Controls side by side, wrapped where they do not fit.
 pub fn controls<R>(ui: &mut Ui, contents: impl FnOnce(&mut Ui) -> R) -> R {
@@ -24,33 +30,54 @@ pub fn slider<N: Numeric>(
     value: &mut N,
     range: RangeInclusive<N>,
 ) -> Response {
-    knob(ui, Slider::new(value, range).text(name))
+    knob(ui, name, Slider::new(value, range).text(name))
 }
 
-/// A slider over several powers of ten.
+/// A slider over several powers of ten; of whole numbers where `N` is.
 pub fn log_slider<N: Numeric>(
     ui: &mut Ui,
     name: &str,
     value: &mut N,
     range: RangeInclusive<N>,
 ) -> Response {
-    knob(
-        ui,
-        Slider::new(value, range)
-            .text(name)
-            .logarithmic(true)
-            .max_decimals(4),
-    )
+    let slider = Slider::new(value, range).text(name).logarithmic(true);
+    // Whole numbers have no decimals already, and this would give them some.
+    let slider = if N::INTEGRAL {
+        slider
+    } else {
+        slider.max_decimals(4)
+    };
+    knob(ui, name, slider)
 }
 
-/// A slider in room of its own, as wide as all, so that the line is broken between two of them.
-fn knob(ui: &mut Ui, slider: Slider<'_>) -> Response {
-    let size = vec2(KNOB, ui.spacing().interact_size.y);
+/// A slider over several powers of ten, of whole numbers in whatever type.
+pub fn whole_log_slider<N: Numeric>(
+    ui: &mut Ui,
+    name: &str,
+    value: &mut N,
+    range: RangeInclusive<N>,
+) -> Response {
+    let slider = Slider::new(value, range).text(name).logarithmic(true);
+    knob(ui, name, slider.integer())
+}
+
+/// A slider in room of its own, as wide as all, so that the line is broken between two of them and they stand in columns. One with
+/// a long name has the room of two.
+fn knob(ui: &mut Ui, name: &str, slider: Slider<'_>) -> Response {
+    let font = TextStyle::Body.resolve(ui.style());
+    let colour = ui.visuals().text_color();
+    let galley = ui.painter().layout_no_wrap(name.to_owned(), font, colour);
+    let width = if galley.size().x > NAME {
+        2.0 * KNOB + ui.spacing().item_spacing.x
+    } else {
+        KNOB
+    };
+    let size = vec2(width, ui.spacing().interact_size.y);
     let layout = Layout::left_to_right(Align::Center);
     ui.allocate_ui_with_layout(size, layout, |ui| {
-        ui.set_min_width(KNOB);
-        ui.spacing_mut().item_spacing.x = 8.0;
-        ui.spacing_mut().slider_width = 110.0;
+        ui.set_min_width(width);
+        ui.spacing_mut().item_spacing.x = GAP;
+        ui.spacing_mut().slider_width = RAIL;
         ui.add(slider)
     })
     .inner
@@ -103,5 +130,30 @@ pub fn clamped(value: f64, range: RangeInclusive<f64>) -> f64 {
         *range.start()
     } else {
         value.clamp(*range.start(), *range.end())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_name_keeps_the_columns() {
+        let ctx = egui::Context::default();
+        let mut output = ctx.run_ui(egui::RawInput::default(), |ui| {
+            let mut value = 3usize;
+            let mut left = |ui: &mut Ui, name: &str| {
+                let response = ui.scope(|ui| slider(ui, name, &mut value, 1..=9)).response;
+                response.rect.width()
+            };
+            controls(ui, |ui| {
+                ui.set_width(900.0);
+                let short = left(ui, "N, slots");
+                let long = left(ui, "a name that goes on and on for longer than a column");
+                assert_eq!(short, KNOB);
+                assert_eq!(long, 2.0 * KNOB + 16.0);
+            });
+        });
+        output.textures_delta.clear();
     }
 }

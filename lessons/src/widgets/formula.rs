@@ -12,6 +12,15 @@ use ratex_types::color::Color;
 use ratex_types::display_item::{DisplayItem, DisplayList};
 use ratex_types::math_style::MathStyle;
 
+/// A number inside a formula, where an `e` would be a letter.
+pub fn number_tex(value: f64) -> String {
+    let text = super::number(value as f32);
+    match text.split_once('e') {
+        Some((digits, power)) => format!(r"{digits} \cdot 10^{{{power}}}"),
+        None => text.replace('∞', r"\infty "),
+    }
+}
+
 /// Why a formula cannot be typeset.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the formula {tex:?} cannot be typeset: {reason}")]

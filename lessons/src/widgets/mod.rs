@@ -4,6 +4,7 @@
 //! must outlive the frame (a zoom, a texture, text widths) in egui's memory under its own id, and
 //! answers with what the user did.
 
+pub mod amounts;
 pub mod bars;
 pub mod colormap;
 pub mod controls;

@@ -126,6 +126,12 @@ pub fn line_key(ui: &mut Ui, colour: Color32, text: String) {
     ui.painter().hline(rect.x_range(), rect.center().y, stroke);
 }
 
+/// What the mark in the colour of guesses is.
+pub fn guess_key(ui: &mut Ui) {
+    let accent = theme::palette(ui.visuals()).accent;
+    line_key(ui, accent, "your guess".to_owned());
+}
+
 /// A logarithmic axis: its marks stand at powers of ten, named by `text` of the logarithm.
 pub fn log_axis<'a>(
     ui: &Ui,

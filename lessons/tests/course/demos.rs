@@ -8,6 +8,7 @@ use egui_kittest::Harness;
 use mambascope_core::job::{Answer, Workshop};
 use mambascope_lessons::course::LESSONS;
 use mambascope_lessons::demo::{AnyDemo, Around, DemoEntry};
+use mambascope_lessons::page::{CheckKind, Page};
 use mambascope_lessons::theme;
 
 use crate::{around, workshop};
@@ -77,6 +78,51 @@ fn every_demo_draws_its_own_answer() {
         for (name, wanted) in [("light", Theme::Light), ("dark", Theme::Dark)] {
             let path = format!("{folder}/{}-{name}.png", entry.id);
             draw(&mut *demo, Some(&answer), &around, Some((&path, wanted)));
+        }
+    }
+}
+
+/// How often the colour of a guess is in what a demo paints with these guesses committed.
+fn accents(demo: &mut dyn AnyDemo, answer: &Answer, guesses: &[(String, f64)]) -> usize {
+    let around = around();
+    let mut harness = Harness::builder()
+        .with_size(SIZE)
+        .with_max_steps(40)
+        .with_context_setup(theme::apply)
+        .build_ui(|root| {
+            egui::Frame::central_panel(root.style()).show(root, |ui| {
+                demo.ui(ui, Some(answer), guesses, &around);
+            });
+        });
+    harness.run_steps(4);
+    let accent = format!(
+        "{:?}",
+        theme::palette(&harness.ctx.global_style().visuals).accent
+    );
+    let shapes = harness.output().shapes.iter();
+    shapes
+        .map(|clipped| format!("{:?}", clipped.shape).matches(&accent).count())
+        .sum()
+}
+
+#[test]
+fn a_guess_stays_drawn_on_the_demo_its_question_names() {
+    let (around, mut workshop) = (around(), workshop());
+    for lesson in LESSONS {
+        let page = Page::parse(lesson.id, lesson.text).unwrap();
+        for check in page
+            .checks()
+            .filter(|check| check.kind == CheckKind::Number)
+        {
+            let Some(named) = &check.demo else { continue };
+            let mut demo = (mambascope_lessons::course::demo(named).unwrap().make)();
+            let answer = answer(&*demo, &mut workshop, &around);
+            let without = accents(&mut *demo, &answer, &[]);
+            // One of these lies on the plot, whatever its axis.
+            let is_drawn = [0.3, 3.0, 12.0]
+                .into_iter()
+                .any(|guess| accents(&mut *demo, &answer, &[(check.id.clone(), guess)]) > without);
+            assert!(is_drawn, "{named} does not draw the guess of {}", check.id);
         }
     }
 }

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use egui::Key;
 use egui::accesskit::Role;
 use egui_kittest::Harness;
 use egui_kittest::kittest::Queryable;
@@ -39,6 +40,11 @@ impl Reader {
     }
 
     fn with(settings: NotebookSettings, folder: Option<&Path>) -> Self {
+        // So high that every cell is drawn.
+        Self::in_window(6000.0, settings, folder)
+    }
+
+    fn in_window(height: f32, settings: NotebookSettings, folder: Option<&Path>) -> Self {
         let workshop = Workshop::new(vec![Box::new(NaiveBackend::default())]);
         let engine = Arc::new(Engine::start(workshop, || {}).unwrap());
         let asked = Arc::clone(&engine);
@@ -49,7 +55,7 @@ impl Reader {
             requests: Vec::new(),
         };
         let window = Harness::builder()
-            .with_size([1280.0, 6000.0])
+            .with_size([1280.0, height])
             .with_max_steps(64)
             .with_context_setup(theme::apply)
             .build_ui_state(
@@ -81,6 +87,28 @@ impl Reader {
             );
             std::thread::sleep(Duration::from_millis(2));
         }
+    }
+
+    /// Whether there is a control of this role and name.
+    fn has(&self, role: Role, label: &str) -> bool {
+        let found = self.window.query_all_by_role_and_label(role, label);
+        found.count() > 0
+    }
+
+    /// Types an answer to the first question that takes a number, and commits to it.
+    fn answer(&mut self, text: &str) {
+        let field = |reader: &Self| {
+            let found = reader
+                .window
+                .query_all_by_role_and_label(Role::TextInput, "Your answer");
+            found.into_iter().next().unwrap().focus();
+        };
+        field(self);
+        self.window.run_steps(2);
+        let focused = self.window.get_by(|node| node.is_focused());
+        focused.type_text(text);
+        self.settle();
+        self.click("Commit");
     }
 
     /// Clicks the first of this name.
@@ -144,6 +172,79 @@ fn an_answer_of_another_kind_is_asked_again() {
         .insert("half-life".to_owned(), Guess::Order(vec![9, 9, 9]));
     let reader = Reader::with(settings, None);
     assert_eq!(reader.window.query_all_by_label("Commit").count(), 2);
+}
+
+/// A page with a demo that shows what its question asks for, and a button of the demo.
+const WAITING: (&str, &str) = ("why-compress", "Go to the crossing");
+
+#[test]
+fn a_demo_that_gives_the_answer_away_waits_for_the_reader() {
+    let (lesson, button) = WAITING;
+    let mut reader = Reader::open(lesson, None);
+    assert!(!reader.has(Role::Button, button));
+    reader
+        .window
+        .get_by_label_contains("the question above asks for");
+    reader.answer("500");
+    assert!(reader.has(Role::Button, button));
+    // Asked anew, it is covered anew.
+    reader.click("Answer again");
+    assert!(!reader.has(Role::Button, button));
+}
+
+#[test]
+fn a_demo_that_waits_can_be_seen_all_the_same() {
+    let (lesson, button) = WAITING;
+    let mut reader = Reader::open(lesson, None);
+    reader.click("Show it anyway");
+    assert!(reader.has(Role::Button, button));
+    let kept = reader.window.state().settings.clone();
+    assert!(kept.guesses.is_empty());
+    let later = Reader::with(kept, None);
+    assert!(later.has(Role::Button, button));
+}
+
+#[test]
+fn a_demo_that_is_led_to_is_not_covered() {
+    let (_, button) = WAITING;
+    let mut reader = Reader::open(LESSON, None);
+    let engine = Arc::clone(&reader.engine);
+    let State {
+        notebook, settings, ..
+    } = reader.window.state_mut();
+    let gone = notebook.go_to_demo(&engine, settings, "state-and-cache");
+    gone.unwrap();
+    reader.settle();
+    assert!(reader.has(Role::Button, button));
+}
+
+#[test]
+fn an_answer_stays_in_sight_when_a_demo_opens_over_it() {
+    let settings = NotebookSettings {
+        lesson: "delta-is-the-gate".to_owned(),
+        ..Default::default()
+    };
+    let mut reader = Reader::in_window(800.0, settings, None);
+    // Until the question is wholly in the window.
+    let is_seen = |reader: &Reader| {
+        let mut found = reader.window.query_all_by_label("Commit");
+        found
+            .next()
+            .is_some_and(|button| button.rect().bottom() < 780.0)
+    };
+    for _ in 0..40 {
+        if is_seen(&reader) {
+            break;
+        }
+        reader.window.key_press(Key::ArrowDown);
+        reader.settle();
+    }
+    reader.answer("4");
+    let verdict = reader.window.get_by_label_contains("You said 4").rect();
+    assert!(verdict.top() > 0.0 && verdict.bottom() < 800.0, "{verdict}");
+    reader.window.key_press(Key::PageUp);
+    reader.settle();
+    assert!(reader.has(Role::Slider, "z, what the token asks for"));
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Every page of the notebook: it can be read, its formulas are typeset, what it names is there, the numbers in its text are those
 //! its experiments measure. With PAGE_PICTURES=folder a picture of each whole page is written there; with PAGE=name only that one.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -77,7 +77,14 @@ fn what_a_page_names_is_there() {
         for cell in &page.cells {
             let place = format!("{}, line {}", lesson.id, cell.line);
             match &cell.kind {
-                CellKind::Demo { id, preset } => {
+                CellKind::Demo { id, preset, after } => {
+                    for name in after {
+                        let is_here = page.checks().any(|check| check.id == *name);
+                        assert!(
+                            is_here,
+                            "{place}: {id} waits for {name}, no check of this page"
+                        );
+                    }
                     let entry = course::demo(id).unwrap_or_else(|| panic!("{place}: no demo {id}"));
                     let mut demo = (entry.make)();
                     if let Some(preset) = preset {
@@ -218,6 +225,12 @@ fn numbers_in_the_texts_are_what_the_experiments_measure() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
+/// All demos, so that none is covered.
+fn demo_names() -> BTreeSet<String> {
+    let demos = LESSONS.iter().flat_map(|lesson| lesson.demos);
+    demos.map(|demo| demo.id.to_owned()).collect()
+}
+
 /// A window with the notebook open at a page.
 fn open(
     lesson: &str,
@@ -228,6 +241,7 @@ fn open(
     let around = around();
     let settings = NotebookSettings {
         lesson: lesson.to_owned(),
+        uncovered: demo_names(),
         ..Default::default()
     };
     let asked = Arc::clone(&engine);

@@ -6,7 +6,8 @@ use mambascope_core::noise::Noise;
 use mambascope_core::s4::{S4, S4d, S4dInit, View, kernel_by_powers};
 use ndarray::Array1;
 
-use super::recurrence::{Slot, nearest_kernel, system, told};
+use super::recurrence::{Slot, nearest_kernel, system};
+use crate::course::shared::refused;
 use crate::experiment::{Bench, Expected, Experiment, Finding};
 
 /// Loop, direct convolution, FFT.
@@ -43,7 +44,7 @@ fn three_views(bench: &mut Bench<'_>) -> Result<Vec<Finding>, JobError> {
         bench.report("Comparing models", done, S4dInit::ALL.len() + 1)?;
         let entries = if init.is_paired() { 8 } else { 16 };
         // C is random around zero, the scale keeps the output near the input's.
-        let c_n = init.lambda_n(16).map_err(told)?;
+        let c_n = init.lambda_n(16).map_err(refused)?;
         let mut at = 0;
         let c_n = c_n.mapv_into(|mut c| {
             c.re = f64::from(noise.normal(TOKENS + at)) / f64::from(entries);
@@ -51,12 +52,17 @@ fn three_views(bench: &mut Bench<'_>) -> Result<Vec<Finding>, JobError> {
             at += 2;
             c
         });
-        let model = S4d::new(init, c_n, 0.7, 0.01, Discretization::ZeroOrderHold).map_err(told)?;
-        compare(views(|view| model.output(view, u_l.view()).map_err(told))?);
+        let model =
+            S4d::new(init, c_n, 0.7, 0.01, Discretization::ZeroOrderHold).map_err(refused)?;
+        compare(views(|view| {
+            model.output(view, u_l.view()).map_err(refused)
+        })?);
     }
     let c_n = Array1::from_shape_fn(16, |n| f64::from(noise.normal(2 * TOKENS + n)) / 16.0);
-    let model = S4::legs(c_n, 0.7, 0.01).map_err(told)?;
-    compare(views(|view| model.output(view, u_l.view()).map_err(told))?);
+    let model = S4::legs(c_n, 0.7, 0.01).map_err(refused)?;
+    compare(views(|view| {
+        model.output(view, u_l.view()).map_err(refused)
+    })?);
     // Rounding of f64 over 4,096 tokens; the size of the output is divided out.
     let bound = Expected::AtMost(1.5e-15);
     Ok(vec![
@@ -98,7 +104,7 @@ fn fourth_tap() -> Result<f64, JobError> {
         c: 2.0,
     };
     let (discrete, c_n) = system(&[slot]);
-    let kernel_l = kernel_by_powers(&discrete, c_n.view(), 4).map_err(told)?;
+    let kernel_l = kernel_by_powers(&discrete, c_n.view(), 4).map_err(refused)?;
     Ok(kernel_l[3])
 }
 

@@ -3,7 +3,7 @@
 use std::ops::{ControlFlow, RangeInclusive};
 
 use egui::Ui;
-use egui_plot::{AxisHints, Line, PlotPoint, PlotPoints, Points};
+use egui_plot::{AxisHints, Line, MarkerShape, PlotPoint, PlotPoints, Points};
 use mambascope_core::job::{JobError, Progress, Workshop};
 use mambascope_core::noise::Noise;
 use mambascope_core::s4::{convolve_direct, convolve_fft, kernel_by_powers};
@@ -12,8 +12,9 @@ use ndarray::Array1;
 use serde::{Deserialize, Serialize};
 
 use super::recurrence::{
-    Slot, deltas, nearest_kernel, selective, shift_register, system, told, weights_of_past,
+    Slot, deltas, nearest_kernel, selective, shift_register, system, weights_of_past,
 };
+use crate::course::shared::refused;
 use crate::demo::{Around, Demo, Scene};
 use crate::theme;
 use crate::widgets::controls::{choice, clamped, controls, picture, slider};
@@ -26,6 +27,14 @@ const TOKENS: usize = 64;
 const TAPS: usize = 32;
 /// Tokens whose weights of the past are shown in place of a kernel.
 const LOOKED_FROM: [usize; 3] = [31, 45, 63];
+
+/// The slot of the page's question, and the tap it asks for.
+const ASKED: Slot = Slot {
+    a_bar: 0.5,
+    b_bar: 1.0,
+    c: 2.0,
+};
+const ASKED_TAP: f64 = 3.0;
 
 const DECAY: RangeInclusive<f64> = 0.05..=0.99;
 const WEIGHT: RangeInclusive<f64> = -2.0..=2.0;
@@ -144,10 +153,10 @@ impl Study for KernelEditor {
             From::Taps => shift_register(&self.taps),
         };
         let u_l = Array1::from(u_l);
-        let kernel_l = kernel_by_powers(&discrete, c_n.view(), TOKENS).map_err(told)?;
-        let y_l = discrete.run(c_n.view(), u_l.view()).map_err(told)?;
-        let direct_l = convolve_direct(u_l.view(), kernel_l.view()).map_err(told)?;
-        let fft_l = convolve_fft(u_l.view(), kernel_l.view()).map_err(told)?;
+        let kernel_l = kernel_by_powers(&discrete, c_n.view(), TOKENS).map_err(refused)?;
+        let y_l = discrete.run(c_n.view(), u_l.view()).map_err(refused)?;
+        let direct_l = convolve_direct(u_l.view(), kernel_l.view()).map_err(refused)?;
+        let fft_l = convolve_fft(u_l.view(), kernel_l.view()).map_err(refused)?;
         let worst = |found: &Array1<f64>| (found - &y_l).fold(0.0, |m: f64, x| m.max(x.abs()));
         Ok(Outputs {
             u_l: numbered(&u_l),
@@ -166,6 +175,12 @@ impl KernelEditor {
         self.selective && self.from == From::Slots
     }
 
+    /// Whether the kernel is that of the page's question.
+    fn is_asked(&self) -> bool {
+        let [first, second] = self.slots();
+        self.from == From::Slots && !self.selective && first == ASKED && second.c == 0.0
+    }
+
     fn slots(&self) -> [Slot; 2] {
         [0, 1].map(|n| Slot {
             a_bar: self.a_bar[n],
@@ -180,7 +195,8 @@ impl KernelEditor {
         let delta_l = deltas(self.gain, 0, TOKENS);
         let nearest = nearest_kernel(&slots, self.gain, TOKENS)?;
         let input_l = Array1::from(u_l.to_vec());
-        let nearest_y_l = convolve_direct(input_l.view(), nearest.kernel_l.view()).map_err(told)?;
+        let nearest_y_l =
+            convolve_direct(input_l.view(), nearest.kernel_l.view()).map_err(refused)?;
         let seen = LOOKED_FROM.map(|token| {
             let weights = weights_of_past(&slots, &delta_l, token)?;
             Ok::<_, JobError>(numbered(weights.iter().take(TAPS)))
@@ -227,6 +243,15 @@ impl KernelEditor {
                 });
             }
             controls(ui, |ui| {
+                let asked =
+                    ui.add_enabled(!self.is_asked(), egui::Button::new("The question's slot"));
+                let told = "Slot 1 as the question has it, and nothing read from slot 2";
+                if asked.on_hover_text(told).clicked() {
+                    self.a_bar[0] = ASKED.a_bar;
+                    self.b_bar[0] = ASKED.b_bar;
+                    self.c = [ASKED.c, 0.0];
+                    (self.selective, self.input) = (false, Input::Impulse);
+                }
                 ui.checkbox(
                     &mut self.selective,
                     "Δ depends on the token: exp(g) or exp(−g), by its kind",
@@ -322,12 +347,21 @@ impl KernelEditor {
         let (grey, can_drag) = (palette.weak_text, self.from == From::Taps);
         let kernel = scene.answer.map(|answer| &answer.kernel);
         let is_none = matches!(kernel, Some(Kernel::Many { .. }));
+        // A guess is of one kernel's tap: where there is none, or another, it has no place.
+        let guess = scene.guess("fourth-tap").filter(|_| !is_none);
         let key = |ui: &mut Ui| {
             if is_none {
                 line_key(ui, palette.accent, "best single kernel".to_owned());
                 let text = "weights seen from tokens 31, 45, 63".to_owned();
                 line_key(ui, grey, text);
             } else {
+                if guess.is_some() {
+                    let text = match self.is_asked() {
+                        true => "your guess of K[3] (diamond)",
+                        false => "your guess of K[3], for the question's slot (diamond)",
+                    };
+                    line_key(ui, palette.accent, text.to_owned());
+                }
                 line_key(ui, palette.series[0], "K[lag]".to_owned());
             }
         };
@@ -376,6 +410,11 @@ impl KernelEditor {
                             .width(2.0),
                     );
                 }
+            }
+            if let Some(guess) = guess {
+                let mark = Points::new("your guess", vec![[ASKED_TAP, guess]]);
+                let mark = mark.color(palette.accent).shape(MarkerShape::Diamond);
+                plot.points(mark.radius(6.0));
             }
             let response = plot.response();
             if can_drag && (response.dragged() || response.clicked()) {

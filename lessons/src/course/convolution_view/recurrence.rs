@@ -7,14 +7,10 @@ use mambascope_core::s4::convolve_direct;
 use ndarray::{Array1, Array2};
 
 use crate::course::hippo::least_squares::solve_ridge;
+use crate::course::shared::refused;
 
 /// Noises, each with kinds of tokens of its own, that the best single kernel is fitted on.
 const FITS: usize = 24;
-
-/// An error of the engine as one of the job.
-pub fn told(error: impl std::fmt::Display) -> JobError {
-    JobError::Study(error.to_string())
-}
 
 /// One slot: what a step of Δ = 1 leaves of it, how it is written, how it is read.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -73,7 +69,7 @@ fn steps(slot: Slot, delta_l: &[f64]) -> Result<Vec<(f64, f64)>, JobError> {
     let rate = slot.a_bar.ln();
     let step = |&delta: &f64| {
         let entry = Discretization::ExponentialEuler.entry(rate, slot.b_bar, delta);
-        entry.map(|entry| (entry.a, entry.b)).map_err(told)
+        entry.map(|entry| (entry.a, entry.b)).map_err(refused)
     };
     delta_l.iter().map(step).collect()
 }
@@ -153,10 +149,10 @@ pub fn nearest_kernel(slots: &[Slot], gain: f64, tokens: usize) -> Result<Neares
         pairs.push((u_l, y_l));
     }
     let kernel_l = solve_ridge(gram_nn, right_n.view(), 1e-14)
-        .ok_or_else(|| told("the fit of one kernel has no finite solution"))?;
+        .ok_or_else(|| refused("the fit of one kernel has no finite solution"))?;
     let (mut left, mut size) = (0.0, 0.0);
     for (u_l, y_l) in &pairs {
-        let rest = y_l - &convolve_direct(u_l.view(), kernel_l.view()).map_err(told)?;
+        let rest = y_l - &convolve_direct(u_l.view(), kernel_l.view()).map_err(refused)?;
         left += rest.dot(&rest);
         size += y_l.dot(y_l);
     }

@@ -6,6 +6,7 @@ use mambascope_core::noise::Noise;
 use mambascope_core::scan::{sigmoid, softplus};
 
 use super::kept;
+use crate::course::shared::refused;
 use crate::experiment::{Bench, Expected, Experiment, Finding};
 
 /// The theorem, and where it ends.
@@ -28,10 +29,6 @@ pub const HOLDING: Experiment = Experiment {
     title: "softplus never reaches zero: holding over many tokens takes a z far below it",
     run: holding,
 };
-
-fn refused(error: impl std::fmt::Display) -> JobError {
-    JobError::Study(error.to_string())
-}
 
 fn theorem(_: &mut Bench<'_>) -> Result<Vec<Finding>, JobError> {
     let noise = Noise::new(7, "gate-theorem");

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::demo::{Around, Demo, Scene};
 use crate::theme;
 use crate::widgets::controls::{clamped, controls, picture, slider};
-use crate::widgets::formula::formula;
+use crate::widgets::formula::{formula, number_tex};
 use crate::widgets::number;
 use crate::widgets::plots::{axis, footnote, line_key, marks, show_plot, value_axis, value_marks};
 
@@ -116,10 +116,10 @@ impl Demo for Gate {
                 let here = answer.here;
                 format!(
                     r"\Delta = {} \qquad \bar A = e^{{-\Delta}} = {} = 1-\sigma(z) \qquad \bar B_{{\text{{held}}}} = {} = \sigma(z) \qquad \bar B_{{\text{{shipped}}}} = \Delta = {}",
-                    number(here.delta as f32),
-                    number(here.keep as f32),
-                    number(here.write_held as f32),
-                    number(here.write_shipped as f32),
+                    number_tex(here.delta),
+                    number_tex(here.keep),
+                    number_tex(here.write_held),
+                    number_tex(here.write_shipped),
                 )
             },
         );

@@ -2,7 +2,7 @@
 
 use std::ops::{ControlFlow, RangeInclusive};
 
-use egui::{Slider, Ui, vec2};
+use egui::Ui;
 use egui_plot::{Bar, BarChart, Line, PlotPoints, VLine};
 use mambascope_core::job::{JobError, Progress, Workshop};
 use mambascope_core::scan::sigmoid;
@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::kept;
 use crate::demo::{Around, Demo, Scene};
 use crate::theme;
-use crate::widgets::controls::{clamped, columns, controls, slider};
+use crate::widgets::controls::{clamped, columns, controls, slider, whole_log_slider};
 use crate::widgets::formula::formula;
 use crate::widgets::number;
 use crate::widgets::plots::{
@@ -86,7 +86,7 @@ impl Demo for Ladder {
     fn ui(&mut self, ui: &mut Ui, scene: &Scene<'_, Answer>) {
         controls(ui, |ui| {
             slider(ui, "z of every ignored token", &mut self.z, Z);
-            whole_log_slider(ui, "tokens ignored", &mut self.tokens);
+            whole_log_slider(ui, "tokens ignored", &mut self.tokens, TOKENS);
         });
         let line = scene.answer.map_or_else(
             || r"(1-g)^{n}".to_owned(),
@@ -143,17 +143,6 @@ impl Demo for Ladder {
             _ => None,
         }
     }
-}
-
-/// A slider of whole tokens over several powers of ten.
-fn whole_log_slider(ui: &mut Ui, name: &str, value: &mut f64) {
-    ui.allocate_ui(vec2(290.0, ui.spacing().interact_size.y), |ui| {
-        ui.set_min_width(290.0);
-        ui.spacing_mut().item_spacing.x = 8.0;
-        ui.spacing_mut().slider_width = 110.0;
-        let slider = Slider::new(value, TOKENS).text(name).logarithmic(true);
-        ui.add(slider.integer());
-    });
 }
 
 /// A share as TeX and as text: in the digits that count.

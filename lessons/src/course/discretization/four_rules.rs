@@ -13,7 +13,7 @@ use super::ode::{Input, Ode, Sample, Shape, WINDOW, mean_distance, slope};
 use crate::demo::{Around, Demo, Scene};
 use crate::theme;
 use crate::widgets::controls::{choice, clamped, columns, controls, log_slider};
-use crate::widgets::formula::formula;
+use crate::widgets::formula::{formula, number_tex};
 use crate::widgets::number;
 use crate::widgets::plots::footnote;
 
@@ -254,7 +254,7 @@ impl Demo for FourRules {
         let line = format!(
             r"h' = A h + u \qquad A = {} \qquad \Delta\,|A| = {}",
             self.a_text().replace('±', r"\pm ").replace('i', r"\,i"),
-            number((self.delta * self.rate) as f32)
+            number_tex(self.delta * self.rate)
         );
         formula(ui, &line);
         let answer = scene.answer;

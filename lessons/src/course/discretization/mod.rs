@@ -1,5 +1,6 @@
 //! Demos and experiments of the lesson `discretization`: rules for a step, on one equation and on a trained model.
 
+mod bound;
 mod four_rules;
 mod four_rules_plots;
 mod model;

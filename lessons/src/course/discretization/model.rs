@@ -9,6 +9,7 @@ use mambascope_core::discretize::Discretization;
 use mambascope_core::job::{JobError, ModelRef};
 use mambascope_core::scan::{Rounding, Rule};
 
+use super::bound::{Moved, first_scan, moved};
 use super::sensitivity::{Apart, Dial, TEXT, TOKENS, read};
 use crate::course::reading_a_trained_mamba::records::ids_of;
 use crate::experiment::{Bench, Expected, Experiment, Finding};
@@ -76,6 +77,13 @@ fn rules(bench: &mut Bench<'_>) -> Result<Vec<Finding>, JobError> {
         .map_err(|_| JobError::Study("a reading is missing".into()))?;
     let mut findings = parted(&apart);
     findings.extend(steps(&Dial::of(&model, &shipped)));
+    let first = first_scan(&model, &ids, bench.workshop.backend("naive")?)?;
+    let moved = CHANGES.map(|rule| moved(&first, &rule));
+    findings.extend(bounds(
+        moved
+            .into_iter()
+            .collect::<Result<Vec<Moved>, JobError>>()?,
+    ));
     Ok(findings)
 }
 
@@ -145,6 +153,34 @@ fn parted(apart: &[Apart; 7]) -> Vec<Finding> {
         flips("bf16-state-flips", "the state in bfloat16", 0.0, state),
         kl("bf16-decay-kl", "Ā rounded to bfloat16", 1.763e-6, 0.2, decay),
         flips("bf16-decay-flips", "Ā in bfloat16", 0.0, decay),
+    ]
+}
+
+/// How far the first scan's outputs move, against what they could at most.
+fn bounds(moved: Vec<Moved>) -> Vec<Finding> {
+    let held = moved
+        .get(1)
+        .map_or(f64::NAN, |moved| moved.measured / moved.size);
+    let reached = moved.iter().map(|moved| moved.reached);
+    // A share that is no number is no bound kept.
+    let worst = reached.fold(
+        0.0,
+        |most, next: f64| if next <= most { most } else { next },
+    );
+    vec![
+        Finding::new(
+            "first-scan-held",
+            "largest difference of y in the first scan under zero-order hold, of the largest |y|",
+            Expected::AtLeast(1e-3),
+            held,
+        ),
+        Finding::new(
+            "bound",
+            "largest share of its error bound that a difference reaches, under any of the changes",
+            // And the rounding of what is computed here in double precision.
+            Expected::AtMost(1.0 + 1e-9),
+            worst,
+        ),
     ]
 }
 

@@ -9,6 +9,8 @@ use mambascope_core::job::JobError;
 use ndarray::{Array1, Array2, array, s};
 use serde::{Deserialize, Serialize};
 
+use crate::course::shared::refused;
+
 /// How long the equation runs, in units of time.
 pub const WINDOW: f64 = 20.0;
 /// Angular frequency of the sine: two periods in the window.
@@ -68,10 +70,6 @@ pub struct Ode {
     pub rate: f64,
     /// u.
     pub input: Input,
-}
-
-fn refused(error: impl std::fmt::Display) -> JobError {
-    JobError::Study(error.to_string())
 }
 
 impl Ode {

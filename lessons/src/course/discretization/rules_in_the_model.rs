@@ -11,6 +11,7 @@ use mambascope_core::scan::{Rounding, Rule};
 use mambascope_core::study::Study;
 use serde::{Deserialize, Serialize};
 
+use super::bound::{Moved, first_scan, moved};
 use super::sensitivity::{Apart, DRAWN, Dial, TEXT, TOKENS, ratio, read};
 use crate::course::reading_a_trained_mamba::records::{NO_SCANS, ids_of, scan_layers, texts_of};
 use crate::demo::{Around, Demo, Scene};
@@ -93,6 +94,8 @@ pub struct Sensitivity {
     texts: Vec<String>,
     apart: Apart,
     dial: Dial,
+    /// What the rule does to the first scan.
+    moved: Moved,
 }
 
 impl Study for Asked {
@@ -101,7 +104,7 @@ impl Study for Asked {
 
     fn compute(
         &self,
-        _: &mut Workshop,
+        workshop: &mut Workshop,
         progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
     ) -> Result<Self::Answer, JobError> {
         if scan_layers(&self.model).is_empty() {
@@ -126,10 +129,12 @@ impl Study for Asked {
         };
         let shipped = reading(Rule::default())?;
         let other = reading(self.rule)?;
+        let first = first_scan(&self.model, &ids, workshop.backend("naive")?)?;
         Ok(Ok(Sensitivity {
             texts: texts_of(&self.model, &ids),
             apart: Apart::of(&shipped, &other),
             dial: Dial::of(&self.model, &shipped),
+            moved: moved(&first, &self.rule)?,
         }))
     }
 }
@@ -153,7 +158,7 @@ impl Demo for RulesInTheModel {
             Some(Err(reason)) => {
                 ui.label(*reason);
             }
-            None => ui.add_space(548.0),
+            None => ui.add_space(564.0),
         }
     }
 
@@ -232,7 +237,7 @@ fn answered(ui: &mut Ui, answer: &Sensitivity) {
     picture(ui, 120.0, |ui| ratios(ui, &answer.dial));
     footnote(
         ui,
-        "p: the next token as the shipped rule expects it, in f32; q: as the rule chosen here does. The weights were trained under the shipped rule and are not trained again, so this tells how much they lean on it, not which rule is better to train with; the exponential-trapezoidal rule, too, is untrained here. Mamba-2 and attention layers stay as they are. Bins at the left with fewer than one step in 10,000 are not drawn.",
+        "p: the next token as the shipped rule expects it, in f32; q: as the rule chosen here does. The weights were trained under the shipped rule and are not trained again, so this tells how much they lean on it, not which rule is better to train with; the exponential-trapezoidal rule, too, is untrained here. Mamba-2 and attention layers stay as they are. The first scan reads the same values under every rule: the largest difference of its y, and the most it could be by what the rule changes of each decay and each write, as shares of the largest |y|. Bins at the left with fewer than one step in 10,000 are not drawn.",
         palette.weak_text,
     );
 }
@@ -250,6 +255,10 @@ fn readouts(ui: &mut Ui, answer: &Sensitivity) {
         |(token, kl)| format!("{}, token {token}", nats(kl)),
     );
     let [shipped, here] = apart.losses;
+    let of_y = |value: f64| match 100.0 * value / answer.moved.size {
+        share if share.is_finite() => format!("{} %", number(share as f32)),
+        _ => "no number".to_owned(),
+    };
     let cells = [
         ("mean KL(p ‖ q)", nats(apart.mean_kl())),
         ("largest KL", largest),
@@ -259,10 +268,12 @@ fn readouts(ui: &mut Ui, answer: &Sensitivity) {
         ),
         ("loss a token, shipped", nats(shipped)),
         ("loss a token, here", nats(here)),
+        ("first scan: y off by", of_y(answer.moved.measured)),
+        ("its error bound", of_y(answer.moved.bound)),
     ];
     Grid::new("rules in the model")
         .num_columns(cells.len())
-        .spacing(vec2(36.0, 2.0))
+        .spacing(vec2(24.0, 2.0))
         .show(ui, |ui| {
             for (name, _) in &cells {
                 ui.label(RichText::new(*name).small().color(palette.weak_text));

@@ -5,6 +5,7 @@ use mambascope_core::job::JobError;
 use mambascope_core::noise::Noise;
 
 use super::ode::{Input, Ode, Sample, Shape, slope};
+use crate::course::shared::refused;
 use crate::experiment::{Bench, Expected, Experiment, Finding};
 
 const TRAPEZOIDAL: Discretization = Discretization::ExponentialTrapezoidal { lambda: 0.5 };
@@ -29,10 +30,6 @@ pub const WRITE_RATIO: Experiment = Experiment {
     title: "Exponential Euler writes z / (1 − e^(−z)) times what zero-order hold writes, z = Δ·|A|",
     run: write_ratio,
 };
-
-fn refused(error: impl std::fmt::Display) -> JobError {
-    JobError::Study(error.to_string())
-}
 
 fn orders(bench: &mut Bench<'_>) -> Result<Vec<Finding>, JobError> {
     use Discretization::{Bilinear, Euler, ExponentialEuler, ZeroOrderHold};

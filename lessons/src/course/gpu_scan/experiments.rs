@@ -4,12 +4,14 @@ use mambascope_core::backend::BackendError;
 use mambascope_core::job::JobError;
 use mambascope_core::noise::Noise;
 use mambascope_core::scan::{
-    Cost, Geometry, Real, ScanInput, ScanOperands, Tree, associative, chunked, chunked_scan,
-    sequential,
+    Affine, Cost, Geometry, Real, ScanInput, ScanOperands, Tree, associative, chunked,
+    chunked_scan, sequential,
 };
 
 use super::operands::{CHANNELS, Operands, fused_bytes, materialised_bytes, shape};
+use super::own::{Cut, H200, segmented_scan};
 use super::stopwatch::share_off;
+use crate::course::shared::refused;
 use crate::experiment::{Bench, Expected, Experiment, Finding};
 
 /// Combines and depth of the trees.
@@ -46,10 +48,6 @@ pub const ONE_SCAN: Experiment = Experiment {
     title: "Loop, tree, chunks and the backends give the same y",
     run: one_scan,
 };
-
-fn failed(error: impl std::fmt::Display) -> JobError {
-    JobError::Study(error.to_string())
-}
 
 fn scan_costs(_: &mut Bench<'_>) -> Result<Vec<Finding>, JobError> {
     const TOKENS: usize = 2048;
@@ -119,32 +117,45 @@ fn scan_costs(_: &mut Bench<'_>) -> Result<Vec<Finding>, JobError> {
         15 + 5 + 3 + 1 + 16,
         kernel.depth,
     ));
+    let (prefixes, own) = segmented_scan(&places, Cut::new(TOKENS, H200), join, |_| {});
+    if !is_right(&prefixes) {
+        return Err(refused("the segments lost an order"));
+    }
+    // 64 segments of 32. All but the last from zero; what 63 leave among eight threads, with eight each but for the last;
+    // then all but the very first token again.
+    let wanted = 63 * 31 + (7 * 7 + 6) + (7 + 6 + 4) + (7 + 7 * 7 + 6) + 2047;
+    findings.push(count(
+        "own-combines",
+        "combines of this program's layout on 132 multiprocessors, 64 segments of 32 tokens",
+        wanted,
+        own.combines,
+    ));
+    findings.push(count(
+        "own-depth",
+        "its depth",
+        31 + 7 + 3 + 8 + 32,
+        own.depth,
+    ));
     Ok(findings)
 }
 
-/// h of every token of every channel and slot, by the loop and by the kernel's chunks.
-fn loop_and_chunks<T: Real>(
+/// h of every token of every channel and slot, by the loop and in another grouping.
+fn loop_and_other<T: Real>(
     input: &ScanInput<'_, T>,
-    geometry: Geometry,
+    other: impl Fn(&[Affine<T>]) -> Vec<Affine<T>>,
 ) -> Result<(Vec<T>, Vec<T>), JobError> {
     let (_, channels, slots) = input.dims();
     let mut by_token = Vec::new();
-    sequential(input, |_, h_dn| by_token.push(h_dn.to_owned())).map_err(failed)?;
-    let (mut by_loop, mut by_chunks) = (Vec::new(), Vec::new());
+    sequential(input, |_, h_dn| by_token.push(h_dn.to_owned())).map_err(refused)?;
+    let (mut by_loop, mut grouped) = (Vec::new(), Vec::new());
     for d in 0..channels {
         for n in 0..slots {
-            let steps = input.steps(d, n);
-            let (prefixes, _) = chunked_scan(
-                &steps,
-                geometry,
-                mambascope_core::scan::Affine::compose,
-                |_| {},
-            );
+            let prefixes = other(&input.steps(d, n));
             by_loop.extend(by_token.iter().map(|h_dn| h_dn[[d, n]]));
-            by_chunks.extend(prefixes.iter().map(|prefix| prefix.apply(T::zero())));
+            grouped.extend(prefixes.iter().map(|prefix| prefix.apply(T::zero())));
         }
     }
-    Ok((by_loop, by_chunks))
+    Ok((by_loop, grouped))
 }
 
 fn worst(one: impl Iterator<Item = f64>, other: impl Iterator<Item = f64>) -> f64 {
@@ -158,8 +169,16 @@ fn block_scan(_: &mut Bench<'_>) -> Result<Vec<Finding>, JobError> {
     let geometry = Geometry::of_kernel(TOKENS);
     let double = Operands::<f64>::seeded(TOKENS, 4, 4, 21);
     let single = Operands::<f32>::seeded(TOKENS, 4, 4, 21);
-    let (loop_64, chunks_64) = loop_and_chunks(&double.input(), geometry)?;
-    let (loop_32, chunks_32) = loop_and_chunks(&single.input(), geometry)?;
+    let (loop_64, chunks_64) = loop_and_other(&double.input(), |steps| {
+        chunked_scan(steps, geometry, Affine::compose, |_| {}).0
+    })?;
+    let (loop_32, chunks_32) = loop_and_other(&single.input(), |steps| {
+        chunked_scan(steps, geometry, Affine::compose, |_| {}).0
+    })?;
+    let cut = Cut::new(TOKENS, H200);
+    let (_, segments_64) = loop_and_other(&double.input(), |steps| {
+        segmented_scan(steps, cut, Affine::compose, |_| {}).0
+    })?;
     let wide = |values: &[f32]| values.iter().copied().map(f64::from).collect::<Vec<_>>();
     let (loop_32, chunks_32) = (wide(&loop_32), wide(&chunks_32));
     let size = loop_64.iter().fold(0.0f64, |most, h| most.max(h.abs()));
@@ -185,8 +204,14 @@ fn block_scan(_: &mut Bench<'_>) -> Result<Vec<Finding>, JobError> {
             off(&chunks_64, &loop_64),
         ),
         Finding::new(
+            "segments",
+            "the same, segments of this program's own layout and loop, f64",
+            Expected::AtMost(1e-15),
+            off(&segments_64, &loop_64),
+        ),
+        Finding::new(
             "single",
-            "the same in f32",
+            "the chunks in f32",
             Expected::AtMost(5e-7),
             off(&chunks_32, &loop_32),
         ),
@@ -312,10 +337,10 @@ fn fused(_: &mut Bench<'_>) -> Result<Vec<Finding>, JobError> {
 
 fn one_scan(bench: &mut Bench<'_>) -> Result<Vec<Finding>, JobError> {
     let operands = ScanOperands::seeded(shape(1000, 48, 16), 5);
-    let input = operands.input(0).map_err(failed)?;
+    let input = operands.input(0).map_err(refused)?;
     let wanted = bench.workshop.backend("naive")?.scan(&input)?.y_ld;
-    let (tree, _) = associative(&input, Tree::Blelloch).map_err(failed)?;
-    let (chunks, _) = chunked(&input, Geometry::of_kernel(1000)).map_err(failed)?;
+    let (tree, _) = associative(&input, Tree::Blelloch).map_err(refused)?;
+    let (chunks, _) = chunked(&input, Geometry::of_kernel(1000)).map_err(refused)?;
     let fast = bench.workshop.backend("fast")?.scan(&input)?;
     let mut findings = Vec::new();
     let mut compare = |name, what: &str, found: &ndarray::Array2<f32>| {

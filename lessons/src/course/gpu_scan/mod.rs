@@ -3,6 +3,7 @@
 
 mod experiments;
 mod operands;
+mod own;
 mod scan_theatre;
 mod speed_ladder;
 mod stage;

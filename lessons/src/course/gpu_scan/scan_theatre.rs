@@ -1,5 +1,5 @@
-//! The scan as a kernel deals it out, round by round: threads with a few tokens each, warps, chunks; and what becomes of it when
-//! two values are put together in a wrong way.
+//! The scan as a kernel deals it out, round by round: threads with a few tokens each, warps, chunks, or the segments of this
+//! program's own kernel; and what becomes of it when two values are put together in a wrong way.
 
 use std::ops::{ControlFlow, RangeInclusive};
 
@@ -12,9 +12,11 @@ use mambascope_core::study::Study;
 use serde::{Deserialize, Serialize};
 
 use super::operands::{CHANNELS, Operands, fused_bytes, materialised_bytes};
+use super::own::{Cut, H200, Launch, segmented_scan};
 use super::stage;
 use crate::demo::{Around, Demo, Scene};
 use crate::theme;
+use crate::widgets::amounts::count_text;
 use crate::widgets::controls::{choice, controls, log_slider, slider};
 use crate::widgets::plots::footnote;
 
@@ -29,6 +31,7 @@ const THREADS: [(usize, &str); 6] = [
     (128, "128"),
 ];
 const ITEMS: [(usize, &str); 5] = [(1, "1"), (2, "2"), (4, "4"), (8, "8"), (16, "16")];
+const MULTIPROCESSORS: RangeInclusive<usize> = 1..=160;
 /// Seconds a round is looked at while playing.
 const BEAT: f64 = 0.25;
 /// A state this far from the loop's, as a share of the largest, is another number.
@@ -59,9 +62,22 @@ impl Rule {
     }
 }
 
+/// Whose kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Layout {
+    /// The published one: chunks one after the other, threads and warps within.
+    Published,
+    /// This program's: segments at the same time.
+    Own,
+}
+
 /// The controls.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct ScanTheatre {
+    layout: Layout,
+    /// Of the device, which decides into how many segments the own kernel cuts a text.
+    multiprocessors: usize,
     threads: usize,
     items: usize,
     tokens: usize,
@@ -74,6 +90,8 @@ pub struct ScanTheatre {
 impl Default for ScanTheatre {
     fn default() -> Self {
         Self {
+            layout: Layout::Published,
+            multiprocessors: H200,
             threads: 64,
             items: 4,
             tokens: 600,
@@ -96,15 +114,24 @@ pub struct Run {
     pub to: usize,
 }
 
+/// What was just done.
+#[derive(Clone, Copy)]
+pub enum Round {
+    /// By the published kernel, in its chunk.
+    Published(Stage),
+    /// By this program's.
+    Own(Launch),
+}
+
 /// What is to be seen after a number of rounds.
 pub struct Seen {
     /// Which chunk, from 0.
     pub chunk: usize,
     /// What was just done.
-    pub stage: Stage,
-    /// What stands at each token of the chunk.
+    pub round: Round,
+    /// What stands at each token of the chunk, or of the text where it is not cut into chunks.
     pub cells: Vec<Run>,
-    /// What each thread holds; empty before their totals are there.
+    /// What each thread holds, or what is known of the state before each segment; empty before there is any of it.
     pub threads: Vec<Option<Run>>,
     /// The prefix of the chunks done.
     pub running: Option<Run>,
@@ -161,13 +188,29 @@ impl Study for ScanTheatre {
             to: earlier.to.max(later.to),
         };
         let (mut rounds, mut seen) = (0, None);
-        let look = |moment: Moment<'_, Run>| {
-            if rounds == self.step {
-                seen = Some(seen_of(moment));
-            }
+        let mut is_wanted = || {
             rounds += 1;
+            rounds - 1 == self.step
         };
-        let (prefixes, cost) = chunked_scan(&steps, self.geometry(), combine, look);
+        let (prefixes, cost) = match self.layout {
+            Layout::Published => chunked_scan(&steps, self.geometry(), combine, |moment| {
+                if is_wanted() {
+                    seen = Some(seen_of(moment));
+                }
+            }),
+            Layout::Own => segmented_scan(&steps, self.cut(), combine, |look| {
+                if is_wanted() {
+                    seen = Some(Seen {
+                        chunk: 0,
+                        round: Round::Own(look.launch),
+                        cells: look.cells.to_vec(),
+                        threads: look.starts.to_vec(),
+                        running: None,
+                        cost: look.cost,
+                    });
+                }
+            }),
+        };
         let size = loop_l.iter().fold(0.0f64, |most, h| most.max(h.abs()));
         let difference = |(prefix, h): (&Run, &f64)| (prefix.map.apply(0.0) - h).abs();
         let differences = || prefixes.iter().zip(&loop_l).map(difference);
@@ -189,7 +232,7 @@ impl Study for ScanTheatre {
 fn seen_of(moment: Moment<'_, Run>) -> Seen {
     Seen {
         chunk: moment.chunk,
-        stage: moment.stage,
+        round: Round::Published(moment.stage),
         cells: moment.cells.to_vec(),
         threads: moment.threads.to_vec(),
         running: moment.running,
@@ -198,16 +241,25 @@ fn seen_of(moment: Moment<'_, Run>) -> Seen {
 }
 
 impl ScanTheatre {
-    /// How the tokens are dealt out.
-    pub fn geometry(&self) -> Geometry {
+    /// How the published kernel deals the tokens out.
+    fn geometry(&self) -> Geometry {
         Geometry {
             threads: self.threads,
             items: self.items,
         }
     }
 
+    /// How this program's kernel cuts the text.
+    fn cut(&self) -> Cut {
+        Cut::new(self.tokens, self.multiprocessors)
+    }
+
     /// Looks there are, one after each round: known before the scan is run, so that the slider has its end.
     fn rounds(&self) -> usize {
+        if self.layout == Layout::Own {
+            let [.., all] = self.cut().launches();
+            return all;
+        }
         let chunk = self.geometry().chunk();
         let of_chunk = |tokens: usize| {
             let lanes = tokens.div_ceil(self.items).min(WARP);
@@ -219,13 +271,42 @@ impl ScanTheatre {
         self.tokens / chunk * of_chunk(chunk) + last
     }
 
-    /// The looks of a full chunk.
-    fn rounds_of_a_chunk(&self) -> usize {
+    /// The first round of what comes after this one: of the next chunk, or the next launch.
+    fn next_part(&self) -> usize {
+        if self.layout == Layout::Own {
+            let launches = self.cut().launches();
+            let next = launches.into_iter().find(|&first| first > self.step);
+            return next.unwrap_or(self.step);
+        }
         let full = Self {
             tokens: self.geometry().chunk(),
             ..self.clone()
         };
-        full.rounds()
+        let chunk = full.rounds();
+        (self.step / chunk + 1) * chunk
+    }
+
+    /// How the published kernel's threads are set.
+    fn dealing(&mut self, ui: &mut Ui) {
+        choice(ui, "Threads", &mut self.threads, &THREADS);
+        choice(ui, "Tokens of a thread", &mut self.items, &ITEMS);
+        let published = Geometry::of_kernel(self.tokens);
+        let told = format!(
+            "For {} tokens the published kernel takes {} threads with {} tokens each",
+            self.tokens, published.threads, published.items
+        );
+        let button = ui.add_enabled(
+            published != self.geometry(),
+            egui::Button::new("As the kernel"),
+        );
+        if button
+            .on_hover_text(told.as_str())
+            .on_disabled_hover_text(told)
+            .clicked()
+        {
+            (self.threads, self.items) = (published.threads, published.items);
+            self.step = self.step.min(self.rounds() - 1);
+        }
     }
 
     /// Buttons and the slider that move through the rounds.
@@ -246,9 +327,12 @@ impl ScanTheatre {
             if ui.button("Step").clicked() {
                 self.step = (self.step + 1).min(last);
             }
-            if ui.button("Next chunk").clicked() {
-                let chunk = self.rounds_of_a_chunk();
-                self.step = ((self.step / chunk + 1) * chunk).min(last);
+            let next = match self.layout {
+                Layout::Published => "Next chunk",
+                Layout::Own => "Next launch",
+            };
+            if ui.button(next).clicked() {
+                self.step = self.next_part().min(last);
             }
             if ui.button("To the start").clicked() {
                 self.step = 0;
@@ -290,7 +374,8 @@ impl ScanTheatre {
         footnote(
             ui,
             &format!(
-                "A layer of {CHANNELS} channels, f32: one tensor with a value a token, channel and slot {:.2} MiB; fused, all that passes through memory is {:.2} + {:.2} MiB.",
+                "A layer of {} channels, f32: one tensor with a value a token, channel and slot {:.2} MiB; fused, all that passes through memory is {:.2} + {:.2} MiB.",
+                count_text(CHANNELS as f64),
                 written / MIB,
                 of_channels / MIB,
                 of_slots / MIB,
@@ -312,25 +397,20 @@ impl Demo for ScanTheatre {
     }
 
     fn ui(&mut self, ui: &mut Ui, scene: &Scene<'_, Play>) {
-        controls(ui, |ui| {
-            choice(ui, "Threads", &mut self.threads, &THREADS);
-            choice(ui, "Tokens of a thread", &mut self.items, &ITEMS);
-            let published = Geometry::of_kernel(self.tokens);
-            let told = format!(
-                "For {} tokens the published kernel takes {} threads with {} tokens each",
-                self.tokens, published.threads, published.items
-            );
-            let button = ui.add_enabled(
-                published != self.geometry(),
-                egui::Button::new("As the kernel"),
-            );
-            if button
-                .on_hover_text(told.as_str())
-                .on_disabled_hover_text(told)
-                .clicked()
-            {
-                (self.threads, self.items) = (published.threads, published.items);
-                self.step = self.step.min(self.rounds() - 1);
+        let layouts = [
+            (Layout::Published, "the published kernel's"),
+            (Layout::Own, "this program's"),
+        ];
+        let before = self.layout;
+        choice(ui, "Layout", &mut self.layout, &layouts);
+        if self.layout != before {
+            self.step = 0;
+        }
+        controls(ui, |ui| match self.layout {
+            Layout::Published => self.dealing(ui),
+            Layout::Own => {
+                let name = "multiprocessors (an H200 has 132)";
+                slider(ui, name, &mut self.multiprocessors, MULTIPROCESSORS);
             }
         });
         controls(ui, |ui| {
@@ -347,7 +427,11 @@ impl Demo for ScanTheatre {
         let shown = scene
             .answer
             .and_then(|play| Some((play, play.seen.as_ref()?)));
-        stage::show(ui, self.geometry(), self.tokens, shown);
+        let deal = match self.layout {
+            Layout::Published => stage::Deal::Chunks(self.geometry()),
+            Layout::Own => stage::Deal::Segments(self.cut()),
+        };
+        stage::show(ui, deal, self.tokens, shown);
         if let Some((play, seen)) = shown {
             self.counters(ui, play, seen);
         }
@@ -358,6 +442,8 @@ impl Demo for ScanTheatre {
             let near = choices.iter().min_by_key(|choice| choice.0.abs_diff(value));
             near.map_or(1, |choice| choice.0)
         };
+        let most = *MULTIPROCESSORS.end();
+        self.multiprocessors = self.multiprocessors.clamp(*MULTIPROCESSORS.start(), most);
         self.threads = nearest(self.threads, &THREADS);
         self.items = nearest(self.items, &ITEMS);
         self.tokens = self.tokens.clamp(*TOKENS.start(), *TOKENS.end());
@@ -367,6 +453,8 @@ impl Demo for ScanTheatre {
 
     fn ends() -> Vec<Self> {
         let at = |threads, items, tokens, slots, rule, step| Self {
+            layout: Layout::Published,
+            multiprocessors: *MULTIPROCESSORS.start(),
             threads,
             items,
             tokens,
@@ -378,6 +466,15 @@ impl Demo for ScanTheatre {
             at(4, 1, 1, 1, Rule::Swapped, 0),
             at(4, 1, 4096, 64, Rule::Added, 5000),
             at(128, 16, 4096, 64, Rule::Swapped, 77),
+            Self {
+                layout: Layout::Own,
+                ..at(4, 1, 4096, 64, Rule::Composed, 3000)
+            },
+            Self {
+                layout: Layout::Own,
+                multiprocessors: *MULTIPROCESSORS.end(),
+                ..at(4, 1, 4096, 1, Rule::Added, 70)
+            },
         ]
     }
 

@@ -82,6 +82,8 @@ impl Demo for SpeedLadder {
             }
         });
         let weak = theme::palette(ui.visuals()).weak_text;
+        // A line is there in every case, so that nothing moves.
+        footnote(ui, &not_measured(scene.answer), weak);
         footnote(
             ui,
             &format!(
@@ -222,18 +224,27 @@ fn table(ui: &mut Ui, rows: &[Row]) {
                     let off = row.off.map(|off| format!("{off:.1e}"));
                     ui.label(small(off.unwrap_or_else(|| "\u{2013}".to_owned())));
                 } else {
-                    let reason = row
-                        .reason
-                        .clone()
-                        .unwrap_or_else(|| "not measured".to_owned());
-                    ui.label(small("\u{2013}".to_owned()));
-                    ui.label(small("\u{2013}".to_owned()));
-                    ui.label(small("\u{2013}".to_owned()));
-                    ui.label(small(reason).color(palette.weak_text));
+                    let told = small("not measured".to_owned());
+                    ui.label(told.color(palette.weak_text));
+                    for _ in 0..3 {
+                        ui.label(small("\u{2013}".to_owned()));
+                    }
                 }
                 ui.end_row();
             }
         });
+}
+
+/// Why a way has no times.
+fn not_measured(rows: Option<&Vec<Row>>) -> String {
+    let reason = |row: &Row| {
+        let reason = row.reason.as_ref()?;
+        Some(format!("{}: not measured. {reason}", row.way.name()))
+    };
+    rows.into_iter()
+        .flatten()
+        .find_map(reason)
+        .unwrap_or_default()
 }
 
 /// A stroke of the line's colour.

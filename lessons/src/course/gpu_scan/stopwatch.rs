@@ -11,6 +11,7 @@ use mambascope_core::scan::{
 use ndarray::{Array2, ArrayView2, s};
 
 use super::operands::shape;
+use crate::course::shared::refused;
 
 /// Channels and slots of the scan that is timed; attention has a head of as many channels.
 pub const CHANNELS: usize = 16;
@@ -99,7 +100,7 @@ pub fn measure(
     let mut rows: Vec<Row> = Way::ALL.into_iter().map(empty).collect();
     'all: for (i, &tokens) in lengths.iter().enumerate() {
         let operands = ScanOperands::seeded(shape(tokens, CHANNELS, SLOTS), 3);
-        let input = operands.input(0).map_err(failed)?;
+        let input = operands.input(0).map_err(refused)?;
         let mut wanted = None;
         for (k, row) in rows.iter_mut().enumerate() {
             let done = i * Way::ALL.len() + k;
@@ -130,10 +131,6 @@ fn empty(way: Way) -> Row {
     }
 }
 
-fn failed(error: impl std::fmt::Display) -> JobError {
-    JobError::Study(error.to_string())
-}
-
 /// Times one way on one text, and compares what it gives with what the loop gave.
 fn one(
     row: &mut Row,
@@ -154,7 +151,7 @@ fn one(
             match timed {
                 Ok(timed) => Ok(timed),
                 Err(error) => {
-                    row.reason = Some(error.to_string());
+                    row.reason = Some(why_not(&error));
                     return Ok(());
                 }
             }
@@ -180,10 +177,19 @@ fn one(
     Ok(())
 }
 
+/// Why the graphics card was not timed, for a reader.
+fn why_not(error: &JobError) -> String {
+    match error {
+        JobError::NoBackend { .. } => "This program runs without its CUDA backend here.".to_owned(),
+        // The device's own reason is a sentence.
+        error => error.to_string(),
+    }
+}
+
 fn scan_of<C>(
     scanned: Result<(ScanOutput<f32>, C), mambascope_core::scan::ScanError>,
 ) -> Result<ScanOutput<f32>, JobError> {
-    scanned.map(|(output, _)| output).map_err(failed)
+    scanned.map(|(output, _)| output).map_err(refused)
 }
 
 /// Largest difference as a share of the largest value wanted.
@@ -282,6 +288,14 @@ mod tests {
         assert_eq!(times.len(), 5);
         assert!((slope(&times).unwrap() - 2.0).abs() < 1e-12);
         assert!(slope(&times[..1]).is_none());
+    }
+
+    #[test]
+    fn a_card_that_is_not_there_is_said_in_a_sentence() {
+        let mut workshop = Workshop::new(Vec::new());
+        let error = workshop.backend("cuda").err().unwrap();
+        let told = why_not(&error);
+        assert!(told.ends_with('.') && !told.contains('"'), "{told}");
     }
 
     #[test]

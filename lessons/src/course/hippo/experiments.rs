@@ -4,8 +4,9 @@ use mambascope_core::discretize::Discretization;
 use mambascope_core::hippo::{Measure, Memory};
 use mambascope_core::job::JobError;
 
-use super::memories::{Kind, relative_error, told};
+use super::memories::Kind;
 use super::signal::{Start, tones};
+use crate::course::shared::{refused, relative_error};
 use crate::experiment::{Bench, Expected, Experiment, Finding};
 
 /// Errors of LegS, by its slots.
@@ -36,7 +37,7 @@ fn legs_error(slots: usize, late: f64) -> Result<f64, JobError> {
         .map(|i| tones(i as f64 / SAMPLES as f64))
         .collect();
     let mut memory =
-        Memory::new(Measure::Scaled, slots, 1.0, Discretization::Bilinear).map_err(told)?;
+        Memory::new(Measure::Scaled, slots, 1.0, Discretization::Bilinear).map_err(refused)?;
     for &sample in &signal {
         memory.push(sample);
     }
@@ -137,7 +138,7 @@ fn still_decays(_: &mut Bench<'_>) -> Result<Vec<Finding>, JobError> {
         // ∂h[t]/∂u[j] is B̄ at t = j and is multiplied by Ā at every token since.
         let step = Discretization::ZeroOrderHold
             .entry(-1.0, 1.0, delta)
-            .map_err(told)?;
+            .map_err(refused)?;
         let mut gradient = step.b;
         for _ in 0..tokens {
             gradient *= step.a;

@@ -8,6 +8,7 @@ use mambascope_core::s4::S4dInit;
 use ndarray::{Array1, Array2};
 
 use super::least_squares::solve_ridge;
+use crate::course::shared::refused;
 
 /// Steps from one painted sample to the next, for the two memories that are differential equations solved by a rule.
 pub const FINE: usize = 8;
@@ -67,11 +68,6 @@ impl Kind {
     }
 }
 
-/// An error of the engine as one of the job.
-pub fn told(error: impl std::fmt::Display) -> JobError {
-    JobError::Study(error.to_string())
-}
-
 /// Writes the signal, straight between its samples, and reads the Legendre coefficients back at the age of each.
 fn polynomials(
     measure: Measure,
@@ -81,7 +77,8 @@ fn polynomials(
 ) -> Result<Vec<f64>, JobError> {
     let steps = u_l.len().saturating_sub(1) * FINE;
     let delta = span / steps.max(1) as f64;
-    let mut memory = Memory::new(measure, slots, delta, Discretization::Bilinear).map_err(told)?;
+    let mut memory =
+        Memory::new(measure, slots, delta, Discretization::Bilinear).map_err(refused)?;
     // LegS with 1/t reads samples at the ends of steps, the other one in the middle.
     let (count, offset) = match measure {
         Measure::Scaled => (steps + 1, 0.0),
@@ -122,14 +119,14 @@ pub struct Linear {
 /// # Errors
 /// When a size is out of range.
 pub fn ladder(slots: usize, delta: f64) -> Result<Linear, JobError> {
-    let lambda_n = S4dInit::Real.lambda_n(slots).map_err(told)?;
+    let lambda_n = S4dInit::Real.lambda_n(slots).map_err(refused)?;
     let entries = lambda_n.iter().map(|lambda| {
         let entry = Discretization::ZeroOrderHold.entry(lambda.re, 1.0, delta);
         entry.map(|entry| (entry.a, entry.b))
     });
     let (a_n, b_n): (Vec<f64>, Vec<f64>) = entries
         .collect::<Result<Vec<_>, _>>()
-        .map_err(told)?
+        .map_err(refused)?
         .into_iter()
         .unzip();
     let (a_n, b_n) = (Array1::from(a_n), Array1::from(b_n));
@@ -155,7 +152,7 @@ pub fn random(slots: usize, delta: f64) -> Result<Linear, JobError> {
     let system = Continuous { a_nn, b_n };
     let discrete = Discretization::ZeroOrderHold
         .dense(&system, delta)
-        .map_err(told)?;
+        .map_err(refused)?;
     let step = move |h_n: &Array1<f64>, u: f64| discrete.step(h_n.view(), 0.0, u);
     Ok(Linear {
         slots,
@@ -182,28 +179,15 @@ pub fn least_squares(memory: &Linear, u_l: &[f64]) -> Result<Vec<f64>, JobError>
     let last_n = u_l.iter().fold(nothing, |h_n, &u| (memory.step)(&h_n, u));
     let gram_nn = m_ln.t().dot(&m_ln);
     let weights_n = solve_ridge(gram_nn, last_n.view(), RIDGE)
-        .ok_or_else(|| told("the decoder has no finite solution"))?;
+        .ok_or_else(|| refused("the decoder has no finite solution"))?;
     Ok(m_ln.dot(&weights_n).to_vec())
-}
-
-/// ‖found − wanted‖ / ‖wanted‖; 1 where there is nothing to reconstruct.
-pub fn relative_error(found_l: &[f64], wanted_l: &[f64]) -> f64 {
-    let square = |values: &mut dyn Iterator<Item = f64>| values.map(|v| v * v).sum::<f64>();
-    let size = square(&mut wanted_l.iter().copied());
-    if size == 0.0 {
-        return 1.0;
-    }
-    let mut differences = found_l
-        .iter()
-        .zip(wanted_l)
-        .map(|(found, wanted)| found - wanted);
-    (square(&mut differences) / size).sqrt()
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::signal::{SAMPLES, Start};
     use super::*;
+    use crate::course::shared::relative_error;
 
     #[test]
     fn the_random_memory_forgets_at_every_size() {

@@ -8,8 +8,9 @@ use mambascope_core::job::{JobError, Progress, Workshop};
 use mambascope_core::study::Study;
 use serde::{Deserialize, Serialize};
 
-use super::memories::{Kind, relative_error};
+use super::memories::Kind;
 use super::signal::{SAMPLES, Start, rounded};
+use crate::course::shared::relative_error;
 use crate::demo::{Around, Demo, Scene};
 use crate::theme::{self, Palette};
 use crate::widgets::controls::{clamped, controls, log_slider, picture, slider};

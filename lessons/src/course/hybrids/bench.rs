@@ -2,7 +2,7 @@
 
 use std::ops::{ControlFlow, RangeInclusive};
 
-use egui::{Grid, RichText, Slider, Ui, vec2};
+use egui::{Grid, RichText, Ui, vec2};
 use egui_plot::{GridMark, Line, Plot, VLine};
 use mambascope_core::job::{JobError, Progress, Workshop};
 use mambascope_core::study::Study;
@@ -11,10 +11,10 @@ use serde::{Deserialize, Serialize};
 use super::cost::Cost;
 use super::stack::{Feed, MOST_LAYERS, Maker, Mixer, Stack};
 use super::strip::{feed_colour, mixer_colour, strip};
-use super::units::{bytes_text, count_text, power_text, short_text};
 use crate::demo::{Around, Demo, Scene};
 use crate::theme;
-use crate::widgets::controls::{columns, controls};
+use crate::widgets::amounts::{bytes_text, count_text, power_text, short_text};
+use crate::widgets::controls::{columns, controls, whole_log_slider};
 use crate::widgets::plots::{footnote, line_key, log_axis, log_marks, marks, show_plot};
 
 const CONTEXT: RangeInclusive<u64> = 1..=1_048_576;
@@ -112,7 +112,7 @@ impl Demo for HybridBench {
         self.key(ui, scene.guess("jamba-attention"));
         controls(ui, |ui| {
             whole_log_slider(ui, "tokens of context", &mut self.context, CONTEXT);
-            whole_log_slider(ui, "texts at once (batch)", &mut self.batch, BATCH);
+            whole_log_slider(ui, "batch, texts", &mut self.batch, BATCH);
         });
         // Counted from the controls and not from the answer, so that text and strip never disagree: a few sums.
         let cost = Cost::of(&self.layers, &self.maker.sizes());
@@ -341,8 +341,8 @@ impl HybridBench {
                 "Sizes of Jamba v0.1: width 4,096, 16 slots, 8 heads of keys and values."
             }
             Maker::Nvidia => {
-                "Sizes of NVIDIA's 8B hybrid: width 4,096, 128 slots (Mamba-2), 8 heads of keys and values; published counts, the \
-                 order spread evenly."
+                "Sizes of NVIDIA's 8B hybrid: width 4,096, 128 slots (Mamba-2), 8 heads of keys and values, the published order. \
+                 Assumed: MLPs four times as wide, 256,000 tokens."
             }
         };
         format!(
@@ -372,15 +372,4 @@ fn one_two_five((from, to): (f64, f64)) -> Vec<GridMark> {
         }
     }
     found
-}
-
-/// A slider of whole numbers over several powers of ten.
-fn whole_log_slider(ui: &mut Ui, name: &str, value: &mut u64, range: RangeInclusive<u64>) {
-    ui.allocate_ui(vec2(290.0, ui.spacing().interact_size.y), |ui| {
-        ui.set_min_width(290.0);
-        ui.spacing_mut().item_spacing.x = 8.0;
-        ui.spacing_mut().slider_width = 110.0;
-        let slider = Slider::new(value, range).text(name).logarithmic(true);
-        ui.add(slider.integer());
-    });
 }

@@ -7,6 +7,7 @@ use mambascope_core::state::StateBytes;
 use super::composite::{Pairs, share};
 use super::cost::Cost;
 use super::stack::{Feed, Maker, Mixer, Scan, Sizes, Stack};
+use crate::course::shared::refused;
 use crate::experiment::{Bench, Expected, Experiment, Finding};
 
 const MIB: f64 = 1024.0 * 1024.0;
@@ -34,10 +35,6 @@ pub const ONE_ATTENTION: Experiment = Experiment {
     title: "One softmax over all pairs restores what a full memory lost; a window restores its own share",
     run: one_attention,
 };
-
-fn refused(error: impl ToString) -> JobError {
-    JobError::Study(error.to_string())
-}
 
 /// Jamba v0.1: the defaults of its family.
 fn jamba() -> Result<Config, JobError> {

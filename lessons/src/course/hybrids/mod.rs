@@ -7,7 +7,6 @@ mod experiments;
 mod recall;
 mod stack;
 mod strip;
-mod units;
 
 use crate::demo::DemoEntry;
 use crate::experiment::Experiment;

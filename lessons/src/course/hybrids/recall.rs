@@ -9,9 +9,9 @@ use mambascope_core::study::Study;
 use serde::{Deserialize, Serialize};
 
 use super::composite::{Pairs, VALUES, share};
-use super::units::count_text;
 use crate::demo::{Around, Demo, Scene};
 use crate::theme;
+use crate::widgets::amounts::count_text;
 use crate::widgets::controls::{controls, picture, slider};
 use crate::widgets::plots::{axis, footnote, line_key, log_axis, marks, show_plot};
 

@@ -147,18 +147,19 @@ impl Stack {
         Self::jamba_with(|i| i % 8 == 4)
     }
 
-    /// NVIDIA's hybrid: 24 layers of Mamba-2, 4 of attention and 28 MLPs, each a layer of its own. The counts are the published ones,
-    /// the order is spread evenly here.
+    /// NVIDIA's hybrid: 24 layers of Mamba-2, 4 of attention and 28 MLPs, each a layer of its own, in the order that Megatron-LM's
+    /// page about it gives (examples/mamba/README.md).
     pub fn nvidia() -> Self {
-        let layer = |i: usize| {
-            let (mixer, feed) = match (i % 2, i / 2 % 7) {
-                (0, 3) => (Mixer::Attention, Feed::None),
-                (0, _) => (Mixer::Mamba, Feed::None),
+        const ORDER: &str = "M-M-M--M-M*-M-M-M-M--M*-M-M-M-M-M*--M-M-M-M-M*-M--M-M-M-";
+        let layer = |letter: char| {
+            let (mixer, feed) = match letter {
+                'M' => (Mixer::Mamba, Feed::None),
+                '*' => (Mixer::Attention, Feed::None),
                 _ => (Mixer::None, Feed::Mlp),
             };
             Layer { mixer, feed }
         };
-        Self((0..56).map(layer).collect())
+        Self(ORDER.chars().map(layer).collect())
     }
 
     /// How many layers have this mixer.
@@ -259,6 +260,8 @@ impl Maker {
         };
         match self {
             Self::Jamba => jamba,
+            // Width, heads and groups are those of Megatron-LM's script for this model, which names no width of an MLP: that is four
+            // times the model's then, not gated. The tokenizer's file is called 256k, which is taken for 256,000.
             Self::Nvidia => Sizes {
                 vocab: 256_000,
                 slots: 128,
@@ -271,5 +274,20 @@ impl Maker {
                 ..jamba
             },
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nvidias_layers_are_as_many_as_published() {
+        let stack = Stack::nvidia();
+        let mixers = [Mixer::Mamba, Mixer::Attention].map(|mixer| stack.mixers(mixer));
+        assert_eq!(
+            (stack.0.len(), mixers, stack.feeds(Feed::Mlp)),
+            (56, [24, 4], 28)
+        );
     }
 }

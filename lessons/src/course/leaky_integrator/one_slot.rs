@@ -13,9 +13,9 @@ use serde::{Deserialize, Serialize};
 use crate::demo::{Around, Demo, Scene};
 use crate::theme;
 use crate::widgets::controls::{clamped, controls, log_slider, picture, slider};
-use crate::widgets::formula::formula;
+use crate::widgets::formula::{formula, number_tex};
 use crate::widgets::number;
-use crate::widgets::plots::{footnote, line_key, over_tokens, show_plot};
+use crate::widgets::plots::{footnote, guess_key, line_key, over_tokens, show_plot};
 
 /// Tokens on the plot.
 const TOKENS: usize = 64;
@@ -137,9 +137,9 @@ impl Demo for OneSlot {
             ui,
             &format!(
                 r"\bar A = e^{{\Delta A}} = {} \qquad \bar B = {} \qquad \frac{{\ln 2}}{{\Delta\,|A|}} = {} \text{{ tokens}}",
-                in_tex(answer.a_bar),
-                in_tex(answer.b_bar),
-                in_tex(answer.half_life),
+                number_tex(answer.a_bar),
+                number_tex(answer.b_bar),
+                number_tex(answer.half_life),
             ),
         );
         let clicked = picture(ui, 300.0, |ui| self.plot(ui, answer, scene));
@@ -203,7 +203,11 @@ impl OneSlot {
     fn plot(&self, ui: &mut Ui, answer: &Response, scene: &Scene<'_, Response>) -> Option<usize> {
         let palette = theme::palette(ui.visuals());
         let [state, output, input, ..] = palette.series;
+        let guess = scene.guess("half-life");
         let key = |ui: &mut Ui| {
+            if guess.is_some() {
+                guess_key(ui);
+            }
             line_key(ui, output, "y = C h + D u".to_owned());
             line_key(
                 ui,
@@ -221,7 +225,6 @@ impl OneSlot {
             .allow_zoom(false)
             .allow_double_click_reset(false);
         let last_tap = self.taps.iter().max().copied();
-        let guess = scene.guess("half-life");
         let mut clicked = None;
         show_plot(ui, "State and output over tokens", key, plot, |plot| {
             for &tap in &self.taps {
@@ -250,15 +253,6 @@ impl OneSlot {
             }
         });
         clicked
-    }
-}
-
-/// A number in a formula, where an `e` would be a letter.
-fn in_tex(value: f64) -> String {
-    let text = number(value as f32);
-    match text.split_once('e') {
-        Some((digits, power)) => format!(r"{digits} \cdot 10^{{{power}}}"),
-        None => text,
     }
 }
 

@@ -4,7 +4,7 @@
 use std::ops::{ControlFlow, RangeInclusive};
 
 use egui::Ui;
-use egui_plot::{HLine, Line, Plot};
+use egui_plot::{HLine, Line, Plot, VLine};
 use mambascope_core::job::{JobError, Progress, Workshop};
 use mambascope_core::study::Study;
 use serde::{Deserialize, Serialize};
@@ -16,7 +16,7 @@ use crate::theme;
 use crate::widgets::controls::{clamped, columns, controls, log_slider, slider};
 use crate::widgets::number;
 use crate::widgets::plots::{
-    axis, footnote, line_key, log_axis, log_marks, marks, over_tokens, show_plot,
+    axis, footnote, guess_key, line_key, log_axis, log_marks, marks, over_tokens, show_plot,
 };
 
 /// 1 − decay.
@@ -122,8 +122,8 @@ impl Demo for FrozenMemory {
             return;
         };
         columns(ui, 320.0, 2, |i, ui| match i {
-            0 => self.freezing(ui, answer),
-            _ => rewinding(ui, answer),
+            0 => self.freezing(ui, answer, scene.guess("bf16-stuck")),
+            _ => rewinding(ui, answer, scene.guess("rewind-steps")),
         });
         let weak = theme::palette(ui.visuals()).weak_text;
         let lasts: Vec<String> = answer
@@ -176,9 +176,13 @@ impl Demo for FrozenMemory {
 }
 
 impl FrozenMemory {
-    fn freezing(&self, ui: &mut Ui, answer: &Frozen) {
-        let series = theme::palette(ui.visuals()).series;
+    fn freezing(&self, ui: &mut Ui, answer: &Frozen, guess: Option<f64>) {
+        let palette = theme::palette(ui.visuals());
+        let series = palette.series;
         let key = |ui: &mut Ui| {
+            if guess.is_some() {
+                guess_key(ui);
+            }
             for (i, (kept, ..)) in answer.curves.iter().enumerate().rev() {
                 line_key(ui, series[i], kept.title().to_owned());
             }
@@ -195,14 +199,20 @@ impl FrozenMemory {
                 let line = Line::new(kept.title(), points.clone()).color(series[i]);
                 plot.line(line.width(2.0));
             }
+            if let Some(guess) = guess {
+                plot.hline(HLine::new("your guess", guess).color(palette.accent));
+            }
         });
     }
 }
 
-fn rewinding(ui: &mut Ui, answer: &Frozen) {
+fn rewinding(ui: &mut Ui, answer: &Frozen, guess: Option<f64>) {
     let palette = theme::palette(ui.visuals());
     let [colour, ..] = palette.series;
     let key = |ui: &mut Ui| {
+        if guess.is_some() {
+            guess_key(ui);
+        }
         line_key(ui, palette.warning, "lost".to_owned());
         line_key(ui, colour, "error".to_owned());
     };
@@ -227,6 +237,9 @@ fn rewinding(ui: &mut Ui, answer: &Frozen) {
         .allow_double_click_reset(false);
     show_plot(ui, "A slot is rewound", key, plot, |plot| {
         plot.hline(HLine::new("lost", LOST.log10()).color(palette.warning));
+        if let Some(guess) = guess {
+            plot.vline(VLine::new("your guess", guess).color(palette.accent));
+        }
         plot.line(
             Line::new("error", answer.errors.clone())
                 .color(colour)

@@ -86,6 +86,9 @@ fn phonebook(bench: &mut Bench<'_>) -> Result<Vec<Finding>, JobError> {
     let model = Embedded::named("novel-mamba-3m")
         .ok_or_else(missing)?
         .load()?;
+    let sizes = model.config.blocks.iter();
+    let sizes: Vec<_> = sizes.filter_map(|block| block.mixer.recurrent()).collect();
+    let channels = sizes.first().map_or(0, |dims| dims.d_inner);
     let job = RecallJob {
         models: vec![ModelRef(Arc::new(model))],
         backend: "fast".to_owned(),
@@ -112,5 +115,17 @@ fn phonebook(bench: &mut Bench<'_>) -> Result<Vec<Finding>, JobError> {
             score.accuracy(),
         )
     };
-    Ok(CARD.iter().zip(scores).map(finding).collect())
+    let mut findings: Vec<Finding> = CARD.iter().zip(scores).map(finding).collect();
+    let count = |name, what: &str, wanted, found: usize| {
+        Finding::new(name, what, Expected::exactly(wanted), found as f64)
+    };
+    let layers = "layers of novel-mamba-3m that remember in a state";
+    findings.push(count("layers", layers, 6.0, sizes.len()));
+    findings.push(count(
+        "channels",
+        "channels of the first of them",
+        512.0,
+        channels,
+    ));
+    Ok(findings)
 }

@@ -9,7 +9,8 @@ use mambascope_core::s4::{KernelBy, S4dInit, diagonalize_legs_directly};
 use mambascope_core::study::Study;
 use serde::{Deserialize, Serialize};
 
-use super::kernels::{WAYS, largest_difference, relative_error, s4, s4d, seconds, told};
+use super::kernels::{WAYS, largest_difference, s4, s4d, seconds};
+use crate::course::shared::{refused, relative_error};
 use crate::demo::{Around, Demo, Scene};
 use crate::theme;
 use crate::widgets::controls::{choice, columns, controls, slider};
@@ -102,16 +103,16 @@ impl Study for CostOfStructure {
     ) -> Result<Costs, JobError> {
         let slots = 2 * self.pairs;
         let (full, diagonal) = (s4(slots)?, s4d(self.init, slots)?);
-        let here = diagonalize_legs_directly(slots).map_err(told)?;
+        let here = diagonalize_legs_directly(slots).map_err(refused)?;
         let lost = COUNTED.map(|slots| {
-            let direct = diagonalize_legs_directly(slots).map_err(told)?;
+            let direct = diagonalize_legs_directly(slots).map_err(refused)?;
             Ok::<_, JobError>([slots as f64, direct.digits_lost()])
         });
-        let powers = full.kernel(KernelBy::Powers, TAPS).map_err(told)?;
+        let powers = full.kernel(KernelBy::Powers, TAPS).map_err(refused)?;
         let generating = full
             .kernel(KernelBy::GeneratingFunction, TAPS)
-            .map_err(told)?;
-        let by_diagonal = diagonal.kernel(TAPS).map_err(told)?;
+            .map_err(refused)?;
+        let by_diagonal = diagonal.kernel(TAPS).map_err(refused)?;
         let diagonal_error =
             (self.init == S4dInit::Legs).then(|| relative_error(&by_diagonal, &powers));
         let line = |kernel: &ndarray::Array1<f64>| {

@@ -4,7 +4,8 @@ use mambascope_core::hippo;
 use mambascope_core::job::JobError;
 use mambascope_core::s4::{KernelBy, Nplr, S4dInit, diagonalize_legs_directly};
 
-use super::kernels::{largest_difference, relative_error, s4, s4d, told};
+use super::kernels::{largest_difference, s4, s4d};
+use crate::course::shared::{refused, relative_error};
 use crate::experiment::{Bench, Expected, Experiment, Finding};
 
 /// LegS, diagonalised.
@@ -29,7 +30,7 @@ pub const S4D_APPROACHES_S4: Experiment = Experiment {
 };
 
 fn digits_lost(_: &mut Bench<'_>) -> Result<Vec<Finding>, JobError> {
-    let direct = |slots| diagonalize_legs_directly(slots).map_err(told);
+    let direct = |slots| diagonalize_legs_directly(slots).map_err(refused);
     let (small, middle, large) = (direct(16)?, direct(32)?, direct(64)?);
     let lost = |name, slots, expected, measured| {
         let what = format!("decimal digits of 15.65 lost by diagonalising LegS, N = {slots}");
@@ -56,8 +57,8 @@ fn digits_lost(_: &mut Bench<'_>) -> Result<Vec<Finding>, JobError> {
 }
 
 fn low_rank_error(slots: usize) -> Result<f64, JobError> {
-    let a_nn = hippo::legs(slots).map_err(told)?.a_nn;
-    let again_nn = Nplr::legs(slots).map_err(told)?.dense();
+    let a_nn = hippo::legs(slots).map_err(refused)?.a_nn;
+    let again_nn = Nplr::legs(slots).map_err(refused)?.dense();
     let largest = a_nn.fold(0.0, |most: f64, x| most.max(x.abs()));
     let pairs = again_nn.iter().zip(&a_nn);
     let worst = pairs.fold(0.0, |most: f64, (again, a)| most.max((again - a).norm()));
@@ -67,7 +68,7 @@ fn low_rank_error(slots: usize) -> Result<f64, JobError> {
 fn same_kernel(_: &mut Bench<'_>) -> Result<Vec<Finding>, JobError> {
     const LENGTH: usize = 1024;
     let model = s4(64)?;
-    let by = |way| model.kernel(way, LENGTH).map_err(told);
+    let by = |way| model.kernel(way, LENGTH).map_err(refused);
     let powers = by(KernelBy::Powers)?;
     let generating = by(KernelBy::GeneratingFunction)?;
     let largest = powers.fold(0.0, |most: f64, x| most.max(x.abs()));
@@ -101,8 +102,10 @@ fn s4d_approaches_s4(bench: &mut Bench<'_>) -> Result<Vec<Finding>, JobError> {
     let mut findings: Vec<Finding> = Vec::new();
     for (done, (name, slots)) in sizes.into_iter().enumerate() {
         bench.report("Diagonal kernels", done, sizes.len())?;
-        let wanted = s4(slots)?.kernel(KernelBy::Powers, LENGTH).map_err(told)?;
-        let found = s4d(S4dInit::Legs, slots)?.kernel(LENGTH).map_err(told)?;
+        let wanted = s4(slots)?
+            .kernel(KernelBy::Powers, LENGTH)
+            .map_err(refused)?;
+        let found = s4d(S4dInit::Legs, slots)?.kernel(LENGTH).map_err(refused)?;
         let error = relative_error(&found, &wanted);
         // A fifth less than the one before, at least.
         let bound = findings.last().map_or(0.75, |before| 0.8 * before.measured);

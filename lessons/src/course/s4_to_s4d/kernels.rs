@@ -7,13 +7,10 @@ use mambascope_core::job::JobError;
 use mambascope_core::s4::{KernelBy, S4, S4d, S4dInit};
 use ndarray::Array1;
 
+use crate::course::shared::refused;
+
 /// Δ of all kernels here.
 pub const DELTA: f64 = 0.01;
-
-/// An error of the engine as one of the job.
-pub fn told(error: impl std::fmt::Display) -> JobError {
-    JobError::Study(error.to_string())
-}
 
 /// C that reads the first slot: the kernel of LegS is e^−s then.
 pub fn first_slot(slots: usize) -> Array1<f64> {
@@ -25,7 +22,7 @@ pub fn first_slot(slots: usize) -> Array1<f64> {
 /// # Errors
 /// When the eigenvalues are not found.
 pub fn s4(slots: usize) -> Result<S4, JobError> {
-    S4::legs(first_slot(slots), 0.0, DELTA).map_err(told)
+    S4::legs(first_slot(slots), 0.0, DELTA).map_err(refused)
 }
 
 /// A diagonal model: of S4D-LegS with what S4 writes and reads, else with B = 1 and C = 1 over the entries.
@@ -36,15 +33,15 @@ pub fn s4d(init: S4dInit, slots: usize) -> Result<S4d, JobError> {
     let rule = Discretization::Bilinear;
     if init == S4dInit::Legs {
         let c_n = first_slot(slots);
-        return S4d::legs_without_low_rank(c_n.view(), DELTA, rule).map_err(told);
+        return S4d::legs_without_low_rank(c_n.view(), DELTA, rule).map_err(refused);
     }
-    let lambda_n = init.lambda_n(slots).map_err(told)?;
+    let lambda_n = init.lambda_n(slots).map_err(refused)?;
     let share = 1.0 / lambda_n.len() as f64;
     let c_n = lambda_n.mapv_into(|mut c| {
         (c.re, c.im) = (share, 0.0);
         c
     });
-    S4d::new(init, c_n, 0.0, DELTA, rule).map_err(told)
+    S4d::new(init, c_n, 0.0, DELTA, rule).map_err(refused)
 }
 
 /// The three ways to a kernel, in the order they were found.
@@ -69,22 +66,16 @@ pub fn seconds(s4: &S4, s4d: &S4d, length: usize) -> Result<[f64; 3], JobError> 
         Ok::<_, JobError>(best)
     };
     Ok([
-        best(&|| s4.kernel(KernelBy::Powers, length).map_err(told))?,
+        best(&|| s4.kernel(KernelBy::Powers, length).map_err(refused))?,
         best(&|| {
             s4.kernel(KernelBy::GeneratingFunction, length)
-                .map_err(told)
+                .map_err(refused)
         })?,
-        best(&|| s4d.kernel(length).map_err(told))?,
+        best(&|| s4d.kernel(length).map_err(refused))?,
     ])
 }
 
 /// Largest difference of two kernels.
 pub fn largest_difference(one: &Array1<f64>, other: &Array1<f64>) -> f64 {
     (one - other).fold(0.0, |most: f64, x| most.max(x.abs()))
-}
-
-/// ‖found − wanted‖ / ‖wanted‖.
-pub fn relative_error(found: &Array1<f64>, wanted: &Array1<f64>) -> f64 {
-    let rest = found - wanted;
-    (rest.dot(&rest) / wanted.dot(wanted)).sqrt()
 }

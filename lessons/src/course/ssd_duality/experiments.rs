@@ -8,6 +8,7 @@ use mambascope_core::scan::{
 use ndarray::{Array1, Array2, Array3, s};
 
 use super::mixing::{Mixing, projection, spectrum};
+use crate::course::shared::refused;
 use crate::experiment::{Bench, Expected, Experiment, Finding};
 
 /// The recurrence, the matrix and the blocks.
@@ -33,10 +34,6 @@ pub const BLOCK_SIZE: Experiment = Experiment {
 
 const TOKENS: usize = 64;
 const SLOTS: usize = 8;
-
-fn failed(error: impl std::fmt::Display) -> JobError {
-    JobError::Study(error.to_string())
-}
 
 /// Operands of a scan with two heads that share B and C.
 struct Operands {
@@ -85,7 +82,7 @@ impl Operands {
 fn two_ways(_: &mut Bench<'_>) -> Result<Vec<Finding>, JobError> {
     let operands = Operands::random();
     let input = operands.input();
-    let wanted = ssd_sequential(&input, |_, _| {}).map_err(failed)?;
+    let wanted = ssd_sequential(&input, |_, _| {}).map_err(refused)?;
     let off = |found: &SsdOutput<f64>| {
         let pairs = found.y_lhp.iter().zip(&wanted.y_lhp);
         pairs.map(|(x, y)| (x - y).abs()).fold(0.0, f64::max)
@@ -94,9 +91,9 @@ fn two_ways(_: &mut Bench<'_>) -> Result<Vec<Finding>, JobError> {
         .y_lhp
         .iter()
         .fold(0.0f64, |most, y| most.max(y.abs()));
-    let matrix = ssd_quadratic(&input).map_err(failed)?;
-    let blocks = ssd_blocks(&input, 16).map_err(failed)?;
-    let uneven = ssd_blocks(&input, 7).map_err(failed)?;
+    let matrix = ssd_quadratic(&input).map_err(refused)?;
+    let blocks = ssd_blocks(&input, 16).map_err(refused)?;
+    let uneven = ssd_blocks(&input, 7).map_err(refused)?;
     // Sums of some hundred products, y a few units in size: some tens of roundings of 2e-16.
     let close = |name, what: &str, far: f64| Finding::new(name, what, Expected::AtMost(1e-14), far);
     Ok(vec![
@@ -127,7 +124,7 @@ fn two_ways(_: &mut Bench<'_>) -> Result<Vec<Finding>, JobError> {
 fn rank_of_the_past(_: &mut Bench<'_>) -> Result<Vec<Finding>, JobError> {
     const HALF: usize = TOKENS / 2;
     let operands = Operands::random();
-    let m_ll = ssd_matrix(&operands.input(), 0).map_err(failed)?;
+    let m_ll = ssd_matrix(&operands.input(), 0).map_err(refused)?;
     let corner = s![HALF.., ..HALF];
     let (_, rank) = spectrum(m_ll.slice(corner))?;
     // All blocks that reach from the lower left corner up to the diagonal.

@@ -10,7 +10,7 @@ use super::one_matrix::{Matrix, TOKENS};
 use crate::theme::{self, Palette};
 use crate::widgets::Colormap;
 use crate::widgets::controls::picture;
-use crate::widgets::plots::{axis, footnote, line_key, log_axis, marks, show_plot};
+use crate::widgets::plots::{axis, footnote, guess_key, line_key, log_axis, marks, show_plot};
 
 /// Side of the matrix, and of what stands beside it.
 const SIDE: f32 = 270.0;
@@ -161,7 +161,12 @@ fn singular(ui: &mut Ui, matrix: &Matrix, drawn: &Drawn, palette: &Palette) {
         matrix.rank
     );
     let is_counted = |k: usize| k < matrix.rank;
-    let key = |ui: &mut Ui| line_key(ui, palette.error, "rounding".to_owned());
+    let key = |ui: &mut Ui| {
+        if drawn.guess.is_some() {
+            guess_key(ui);
+        }
+        line_key(ui, palette.error, "rounding".to_owned());
+    };
     let plot = Plot::new("singular values")
         .custom_x_axes(vec![axis(
             egui_plot::AxisHints::new_x(),

@@ -27,12 +27,13 @@ fn parity(bench: &mut Bench<'_>) -> Result<Vec<Finding>, JobError> {
         .iter()
         .filter(|word| machine.state(word)[0] == wanted(word))
         .count();
-    let mut best = (0.0, Leaky::default());
+    let (mut best, mut tried) = ((0.0, Leaky::default()), 0);
     for (done, candidate) in Leaky::grid().into_iter().enumerate() {
         if done % 64 == 0 {
             bench.report("settings tried", done, Leaky::COUNT)?;
         }
         let fitted = candidate.fitted(&practice);
+        tried += 1;
         if fitted.0 > best.0 {
             best = fitted;
         }
@@ -48,6 +49,12 @@ fn parity(bench: &mut Bench<'_>) -> Result<Vec<Finding>, JobError> {
             right as f64,
         )
         .in_unit("words"),
+        Finding::new(
+            "cells",
+            "cells with transitions in (0, 1) that were tried: decays at a zero, at a one, and what is written",
+            Expected::exactly(Leaky::COUNT as f64),
+            tried as f64,
+        ),
         Finding::new(
             "positive",
             format!(

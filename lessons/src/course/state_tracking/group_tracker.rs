@@ -13,7 +13,9 @@ use super::group::{Group, Machine, Permutation, Transition, accuracy};
 use crate::demo::{Around, Demo, Scene};
 use crate::theme;
 use crate::widgets::controls::{choice, clamped, columns, controls, picture, slider};
-use crate::widgets::plots::{line_key, log_axis, log_marks, show_plot, value_axis, value_marks};
+use crate::widgets::plots::{
+    guess_key, line_key, log_axis, log_marks, show_plot, value_axis, value_marks,
+};
 use crate::widgets::{Axis, Colormap, Grid, Heatmap, Ribbon, RibbonToken, Scale, number};
 
 /// The lengths of words that are scored, as powers of two.
@@ -142,10 +144,10 @@ impl Demo for GroupTracker {
         let kinds = Transition::ALL.map(|kind| (kind, kind.title()));
         choice(ui, "A token may do:", &mut self.transition, &kinds);
         controls(ui, |ui| {
-            slider(ui, "tokens of the word shown", &mut self.length, LENGTH);
+            slider(ui, "tokens of the word", &mut self.length, LENGTH);
             self.swap = self.swap.min(self.length - 2);
             let last = self.length - 2;
-            slider(ui, "first of the pair exchanged", &mut self.swap, 0..=last);
+            slider(ui, "exchanged from token", &mut self.swap, 0..=last);
             slider(ui, "decay, kept a token", &mut self.decay, DECAY);
             if ui.button("Other words").clicked() {
                 self.seed = (self.seed + 1) % (SEED.end() + 1);
@@ -155,13 +157,12 @@ impl Demo for GroupTracker {
             Some(answer) => ribbon(ui, answer, self.swap),
             None => picture(ui, RIBBON, |_| ()),
         }
-        keys(ui);
+        let guess = scene.guess("s3-by-sign");
+        let guess = guess.filter(|_| self.group == Group::S3);
+        keys(ui, guess.is_some());
         columns(ui, 270.0, 2, |column, ui| match (scene.answer, column) {
             (Some(answer), 0) => states(ui, answer, self.swap),
-            (Some(answer), _) => {
-                let guess = scene.guess("s3-by-sign");
-                plot(ui, answer, guess.filter(|_| answer.group == Group::S3));
-            }
+            (Some(answer), _) => plot(ui, answer, guess),
             (None, _) => {}
         });
         picture(ui, 40.0, |ui| {
@@ -288,12 +289,15 @@ fn states(ui: &mut Ui, answer: &Tracked, swap: usize) {
 }
 
 /// Which machine has which colour: too many names for the line over the plot.
-fn keys(ui: &mut Ui) {
+fn keys(ui: &mut Ui, has_guess: bool) {
     let palette = theme::palette(ui.visuals());
     let right = egui::Layout::right_to_left(egui::Align::Center);
     ui.allocate_ui_with_layout(egui::vec2(ui.available_width(), 20.0), right, |ui| {
         for (kind, &colour) in Transition::ALL.iter().zip(&palette.series).rev() {
             line_key(ui, colour, kind.title().to_owned());
+        }
+        if has_guess {
+            guess_key(ui);
         }
     });
 }

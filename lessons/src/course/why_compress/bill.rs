@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::ledger::{Sizes, Stored, crossing};
 use super::pairs::PairId;
 use super::weights::layer_weights;
+use crate::course::shared::refused;
 
 /// Tokens the curves reach over.
 pub const TOKENS: RangeInclusive<u64> = 1..=1_048_576;
@@ -160,7 +161,7 @@ impl Study for Bill {
             }
             model.config.clone()
         } else {
-            Config::from_json(self.pair.pair().config).map_err(text)?
+            Config::from_json(self.pair.pair().config).map_err(refused)?
         };
         Ok(Towers {
             parts,
@@ -173,13 +174,10 @@ impl Study for Bill {
     }
 }
 
-fn text(error: impl ToString) -> JobError {
-    JobError::Study(error.to_string())
-}
-
 /// A model of this program.
 pub fn own(name: &str) -> Result<Model, JobError> {
-    let found = Embedded::named(name).ok_or_else(|| text(format!("there is no model {name}")))?;
+    let found =
+        Embedded::named(name).ok_or_else(|| refused(format!("there is no model {name}")))?;
     found.load().map_err(LoadError::into)
 }
 

@@ -10,6 +10,7 @@ use super::bill::own;
 use super::ledger::{Sizes, crossing};
 use super::pairs::{PAIRS, PairId};
 use super::weights::{layer_weights, weights};
+use crate::course::shared::refused;
 use crate::experiment::{Bench, Expected, Experiment, Finding};
 
 const KIB: f64 = 1024.0;
@@ -42,10 +43,6 @@ pub const DECODE_TRAFFIC: Experiment = Experiment {
     title: "With enough texts at once, moving their states costs as much as moving the weights",
     run: decode_traffic,
 };
-
-fn refused(error: impl ToString) -> JobError {
-    JobError::Study(error.to_string())
-}
 
 /// The configuration of a published model.
 fn config(id: PairId) -> Result<Config, JobError> {

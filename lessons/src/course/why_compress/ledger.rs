@@ -92,69 +92,9 @@ pub fn crossing(state: f64, cache_of_a_token: f64, own_of_a_token: f64) -> Optio
     (gain > 0.0).then(|| state / gain)
 }
 
-/// Bytes for a person.
-pub fn bytes_text(bytes: f64) -> String {
-    const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
-    let mut value = bytes;
-    let mut unit = UNITS[0];
-    for next in &UNITS[1..] {
-        if value < 1024.0 {
-            break;
-        }
-        value /= 1024.0;
-        unit = next;
-    }
-    let decimals = if value >= 100.0 { 1 } else { 2 };
-    let said = format!("{value:.decimals$}");
-    let said = said.trim_end_matches('0').trim_end_matches('.');
-    format!("{said} {unit}")
-}
-
-/// A ratio for a person.
-pub fn ratio_text(ratio: f64) -> String {
-    if ratio >= 10.0 {
-        format!("{ratio:.0}")
-    } else if ratio >= 0.1 {
-        format!("{ratio:.2}")
-    } else {
-        format!("{ratio:.4}")
-    }
-}
-
-/// A number of tokens that need not be whole.
-pub fn tokens_text(tokens: f64) -> String {
-    if tokens.fract() == 0.0 || tokens >= 1000.0 {
-        count_text(tokens)
-    } else {
-        format!("{tokens:.1}")
-    }
-}
-
-/// A whole number, its thousands apart.
-pub fn count_text(count: f64) -> String {
-    let digits = format!("{count:.0}");
-    let mut said = String::new();
-    for (i, digit) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i).is_multiple_of(3) {
-            said.push(',');
-        }
-        said.push(digit);
-    }
-    said
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn bytes_are_said_in_three_digits() {
-        assert_eq!(bytes_text(0.0), "0 B");
-        assert_eq!(bytes_text(2_801_664.0), "2.67 MiB");
-        assert_eq!(bytes_text(36.0 * 1024.0), "36 KiB");
-        assert_eq!(bytes_text(263.5 * 1_048_576.0), "263.5 MiB");
-        assert_eq!(bytes_text(4.0 * 1024f64.powi(3)), "4 GiB");
-    }
 
     #[test]
     fn a_cache_that_does_not_grow_faster_never_crosses() {

@@ -2,20 +2,21 @@
 
 use std::ops::RangeInclusive;
 
-use egui::{Align2, Color32, ComboBox, Rect, RichText, Slider, Ui, UiBuilder, pos2, vec2};
+use egui::{Align2, Color32, ComboBox, Rect, RichText, Ui, UiBuilder, pos2};
 use egui_plot::{Line, LineStyle, Plot, PlotPoint, PlotUi, Points, Text, VLine};
 use serde::{Deserialize, Serialize};
 
 use super::bill::{Bill, Parts, TOKENS, Towers};
-use super::ledger::{Stored, bytes_text, count_text, ratio_text, tokens_text};
+use super::ledger::Stored;
 use super::pairs::{PAIRS, PairId};
 use super::towers::{Part, Tower, towers};
 use crate::demo::{Around, Demo, Scene};
 use crate::theme;
-use crate::widgets::controls::{choice, controls, picture, slider};
+use crate::widgets::amounts::{bytes_text, count_text, ratio_text, tokens_text};
+use crate::widgets::controls::{choice, controls, picture, slider, whole_log_slider};
 use crate::widgets::formula::display_formula;
 use crate::widgets::plots::{
-    footnote, line_key, log_axis, log_marks, marks, named_menu, show_plot,
+    footnote, guess_key, line_key, log_axis, log_marks, marks, named_menu, show_plot,
 };
 
 const SLOTS: RangeInclusive<u64> = 1..=256;
@@ -56,8 +57,8 @@ impl Demo for StateAndCache {
         controls(ui, |ui| {
             let bill = &mut self.bill;
             whole_log_slider(ui, "tokens", &mut self.tokens, TOKENS);
-            whole_log_slider(ui, "texts at once (batch)", &mut bill.batch, BATCH);
-            slider(ui, "N, slots of a channel", &mut bill.slots, SLOTS);
+            whole_log_slider(ui, "batch, texts", &mut bill.batch, BATCH);
+            slider(ui, "N, slots", &mut bill.slots, SLOTS);
             slider(ui, "expand", &mut bill.expand, EXPAND);
             slider(ui, "layers", &mut bill.layers, LAYERS);
             let most = bill.layers;
@@ -194,7 +195,11 @@ impl StateAndCache {
         let palette = theme::palette(ui.visuals());
         let [state, cache, ..] = palette.series;
         let pair = self.bill.pair.pair();
+        let guess = scene.guess("crossing-2-8b").filter(|&guess| guess >= 1.0);
         let key = |ui: &mut Ui| {
+            if guess.is_some() {
+                guess_key(ui);
+            }
             line_key(ui, cache, pair.other.to_owned());
             line_key(ui, state, pair.model.to_owned());
         };
@@ -208,7 +213,6 @@ impl StateAndCache {
             .allow_drag(false)
             .allow_zoom(false)
             .allow_double_click_reset(false);
-        let guess = scene.guess("crossing-2-8b").filter(|&guess| guess >= 1.0);
         let answer = scene.answer;
         let tokens = self.tokens as f64;
         show_plot(ui, "Bytes over tokens", key, plot, |plot| {
@@ -287,15 +291,6 @@ impl StateAndCache {
             ratio_text(moved / weights),
         )
     }
-}
-fn whole_log_slider(ui: &mut Ui, name: &str, value: &mut u64, range: RangeInclusive<u64>) {
-    ui.allocate_ui(vec2(290.0, ui.spacing().interact_size.y), |ui| {
-        ui.set_min_width(290.0);
-        ui.spacing_mut().item_spacing.x = 8.0;
-        ui.spacing_mut().slider_width = 110.0;
-        let slider = Slider::new(value, range).text(name).logarithmic(true);
-        ui.add(slider.integer());
-    });
 }
 
 /// The point where both curves meet, with its tokens.

@@ -4,8 +4,8 @@ use egui::accesskit::Role;
 use egui::text::{LayoutJob, TextWrapping};
 use egui::{Align2, Color32, FontId, Rect, Sense, TextStyle, Ui, WidgetInfo, pos2, vec2};
 
-use super::ledger::bytes_text;
 use crate::theme;
+use crate::widgets::amounts::bytes_text;
 
 /// What a tower is made of.
 pub struct Part {
