@@ -85,7 +85,7 @@ impl Tensor {
     ///
     /// # Errors
     /// Never for a shape that was checked.
-    pub(crate) fn recast(&self, dtype: Dtype) -> Result<Self, TensorError> {
+    pub fn recast(&self, dtype: Dtype) -> Result<Self, TensorError> {
         let matrix = self;
         let shape = matrix.shape();
         let (Some(&width), Some(bytes)) = (shape.last(), dtype.bytes_of(shape)) else {

@@ -174,3 +174,118 @@ fn matrix_matrix(
             });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use half::bf16;
+
+    use super::*;
+    use crate::noise::Noise;
+    use crate::tensor::Dtype;
+
+    const EXACT: f64 = 1e-6;
+
+    /// y of a product in several parts with a bias, against plain sums in f64 over what `of_x` makes of x; `within` is a share of the
+    /// sum of the terms' sizes.
+    fn check(
+        [tokens, width, rows]: [usize; 3],
+        dtype: Dtype,
+        how: Products,
+        of_x: fn(f32) -> f32,
+        within: f64,
+    ) {
+        let noise = Noise::new(7, "products");
+        let values: Vec<f32> = (0..rows * width).map(|i| noise.normal(i)).collect();
+        let weight = Tensor::from_f32(vec![rows, width], &values).unwrap();
+        let weight = weight.recast(dtype).unwrap();
+        let bias_o: Vec<f32> = (0..rows).map(|i| noise.uniform(i)).collect();
+        let bias = Tensor::from_f32(vec![rows], &bias_o).unwrap();
+        // Rows of x lie apart.
+        let stride = width + 3;
+        let x: Vec<f32> = (0..tokens * stride)
+            .map(|i| noise.normal(i + (1 << 30)))
+            .collect();
+        let x = Rows {
+            data: &x,
+            width,
+            stride,
+        };
+        let first = rows / 3;
+        // No value is left from before.
+        let mut y = [
+            vec![f32::NAN; tokens * first],
+            vec![f32::NAN; tokens * (rows - first)],
+        ];
+        let [head, tail] = &mut y;
+        let mut parts = [(&mut head[..], first), (&mut tail[..], rows - first)];
+        let parts = &mut parts[usize::from(first == 0)..];
+        let mut scratch = ProductScratch::default();
+        linear_parts(parts, x, &weight, Some(&bias), &mut scratch, how);
+        let wide: Vec<f32> = weight.iter_f32().collect();
+        for token in 0..tokens {
+            for row in 0..rows {
+                let terms = x.row(token).iter().zip(&wide[row * width..][..width]);
+                let terms = terms.map(|(x, w)| f64::from(of_x(*x)) * f64::from(*w));
+                let size: f64 = terms.clone().map(f64::abs).sum::<f64>() + 1.0;
+                let wanted = terms.sum::<f64>() + f64::from(bias_o[row]);
+                let found = match row.checked_sub(first) {
+                    Some(row) => y[1][token * (rows - first) + row],
+                    None => y[0][token * first + row],
+                };
+                let apart = (f64::from(found) - wanted).abs();
+                assert!(
+                    apart <= within * size,
+                    "{dtype:?} {tokens}×{width}×{rows}, token {token}, row {row}: {found}, wanted {wanted}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn products_are_plain_sums_in_every_format_and_shape() {
+        for dtype in [Dtype::F32, Dtype::F16, Dtype::Bf16, Dtype::Int8, Dtype::F64] {
+            for threads in [1, 2] {
+                let how = Products {
+                    threads,
+                    may_round: true,
+                };
+                for shape in [
+                    [1, 1, 1],
+                    [2, 3, 5],
+                    [3, 4, 48],
+                    [15, 130, 49],
+                    [17, 7, 6],
+                    [33, 48, 97],
+                    [64, 64, 100],
+                    [65, 20, 47],
+                    [70, 257, 13],
+                    [130, 96, 50],
+                    [1, 772, 300],
+                ] {
+                    check(shape, dtype, how, |x| x, EXACT);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn large_products_of_bf16_round_what_they_multiply_and_nothing_else() {
+        let rounded = |x: f32| bf16::from_f32(x).to_f32();
+        let shape = [70, 1024, 1030];
+        let how = |may_round| Products {
+            threads: 2,
+            may_round,
+        };
+        check(shape, Dtype::Bf16, how(false), |x| x, EXACT);
+        // Sums of pairs are rounded once more on the way.
+        let (of_x, within): (fn(f32) -> f32, f64) = if crate::backend::Rounding::is_available() {
+            (rounded, 2e-6)
+        } else {
+            (|x| x, EXACT)
+        };
+        check(shape, Dtype::Bf16, how(true), of_x, within);
+        for dtype in [Dtype::F32, Dtype::F16, Dtype::Int8] {
+            check(shape, dtype, how(true), |x| x, EXACT);
+        }
+    }
+}

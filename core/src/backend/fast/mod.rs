@@ -26,15 +26,18 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use ndarray::{Array2, Axis};
 
 use self::bf16::Instruction;
+use self::conv::Conv;
 pub use self::limits::{Cost, Limits};
 use self::math::activate_delta;
 pub(crate) use self::math::{dot, mean_decay, recur};
+use self::matmul::{ProductScratch, Products, Rows, linear};
 use self::scan::scan_channels;
 pub(crate) use self::scan::{Channels, Coefficient, run_kernel};
 use self::session::FastSession;
 use super::{Backend, BackendError, Session};
 use crate::model::Model;
 use crate::scan::{Projection, ScanInput, ScanOutput, SsdInput, SsdOutput, silu, ssd_sequential};
+use crate::tensor::Tensor;
 use crate::trace::{Probe, Site, Tap};
 
 /// Threads shared by all sessions of a backend.
@@ -168,6 +171,40 @@ impl FastBackend {
     /// The same with another rule of rounding.
     pub fn with_rounding(self, rounding: Rounding) -> Self {
         Self { rounding, ..self }
+    }
+
+    /// x · Wᵀ on its own, `[l, o]`, for x `[l, i]` and a matrix `[o, i]` of as many columns; exact.
+    pub fn product(&self, x_li: &Array2<f32>, weight_oi: &Tensor) -> Array2<f32> {
+        let x_li = x_li.as_standard_layout();
+        let rows = weight_oi.shape().first().copied().unwrap_or(0);
+        let mut y_lo = Array2::zeros((x_li.nrows(), rows));
+        if let (Some(x), Some(y)) = (x_li.as_slice(), y_lo.as_slice_mut()) {
+            let x = Rows::whole(x, x_li.ncols());
+            let how = Products {
+                threads: self.threads.count,
+                may_round: false,
+            };
+            let mut scratch = ProductScratch::default();
+            self.threads
+                .run(|| linear(y, x, weight_oi, None, &mut scratch, how));
+        }
+        y_lo
+    }
+
+    /// SiLU of the causal convolution of x `[l, d]` with weights `[d, 1, k]`, on its own and without a bias.
+    pub fn convolution(&self, x_ld: &Array2<f32>, weight: &Tensor) -> Array2<f32> {
+        let (tokens, channels) = x_ld.dim();
+        let taps = weight.shape().last().copied().unwrap_or(0);
+        let mut conv = Conv::new(weight, channels, taps);
+        let mut padded = vec![0.0; conv.padded_len(tokens)];
+        for (padded, x) in conv.pad(&mut padded).iter_mut().zip(x_ld) {
+            *padded = *x;
+        }
+        let mut u_ld = Array2::zeros((tokens, channels));
+        if let Some(u) = u_ld.as_slice_mut() {
+            self.threads.run(|| conv.run(u, &padded, None));
+        }
+        u_ld
     }
 
     /// Threads it has.

@@ -6,7 +6,7 @@
 use pulp::{Arch, Simd, WithSimd};
 
 use super::math::product;
-use crate::tensor::{INT8_BLOCK, Int8, Numbers};
+use crate::tensor::{INT8_BLOCK, Numbers};
 
 /// x as the products read it: with 2 planes first the elements of even index, then those of odd index; with 4 likewise.
 #[derive(Default)]
@@ -43,34 +43,46 @@ impl Planes {
 
 /// y[o] = Σ x·W[o] for the rows of `weight`.
 pub(super) fn products(y: &mut [f32], x: &Planes, weight: Numbers<'_>) {
-    struct Op<'a>(&'a mut [f32], &'a Planes, Numbers<'a>);
-    impl WithSimd for Op<'_> {
-        type Output = ();
-        #[inline(always)]
-        fn with_simd<S: Simd>(self, simd: S) {
-            let Op(y, x, weight) = self;
-            let width = x.width();
-            match weight {
-                Numbers::F32(weight) => {
-                    for (y, row) in y.iter_mut().zip(weight.chunks_exact(width)) {
-                        *y = product(simd, row, x.plane(0));
-                    }
+    Arch::new().dispatch(RowProducts { y, x, weight });
+}
+
+struct RowProducts<'a> {
+    y: &'a mut [f32],
+    x: &'a Planes,
+    weight: Numbers<'a>,
+}
+
+impl WithSimd for RowProducts<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let (x, width) = (self.x, self.x.width());
+        let y = self.y.iter_mut();
+        match self.weight {
+            Numbers::F32(weight) => {
+                for (y, row) in y.zip(weight.chunks_exact(width)) {
+                    *y = product(simd, row, x.plane(0));
                 }
-                Numbers::F16(words) => {
-                    for (y, row) in y.iter_mut().zip(words.chunks_exact(width / 2)) {
-                        *y = pairs(simd, row, x, [f16_low::<S>, f16_high::<S>]);
-                    }
+            }
+            Numbers::F16(words) => {
+                for (y, row) in y.zip(words.chunks_exact(width / 2)) {
+                    *y = pairs(simd, row, x, [f16_low::<S>, f16_high::<S>]);
                 }
-                Numbers::Bf16(words) => {
-                    for (y, row) in y.iter_mut().zip(words.chunks_exact(width / 2)) {
-                        *y = pairs(simd, row, x, [bf16_low::<S>, bf16_high::<S>]);
-                    }
+            }
+            Numbers::Bf16(words) => {
+                for (y, row) in y.zip(words.chunks_exact(width / 2)) {
+                    *y = pairs(simd, row, x, [bf16_low::<S>, bf16_high::<S>]);
                 }
-                Numbers::Int8(weight) => fours(simd, y, x, weight),
+            }
+            Numbers::Int8(weight) => {
+                let rows = weight.words.chunks_exact(width / 4);
+                let scales = weight.scales.chunks_exact(width.div_ceil(INT8_BLOCK));
+                for ((y, row), scales) in y.zip(rows).zip(scales) {
+                    *y = fours(simd, row, scales, x);
+                }
             }
         }
     }
-    Arch::new().dispatch(Op(y, x, weight));
 }
 
 /// Σ over a row of words of two, each half made a number by its function.
@@ -146,24 +158,19 @@ fn f16_high<S: Simd>(simd: S, words: S::u32s) -> S::f32s {
     simd.transmute_f32s_u32s(simd.or_u32s(size, mask(0x8000_0000)))
 }
 
-/// Σ over rows of words of four: each block's sum in whole numbers and f32 times its scale.
+/// Σ over a row of words of four: each block's sum of q·x times its scale.
 #[inline(always)]
-fn fours<S: Simd>(simd: S, y: &mut [f32], x: &Planes, weight: Int8<'_>) {
+fn fours<S: Simd>(simd: S, row: &[u32], scales: &[f32], x: &Planes) -> f32 {
     let planes = [x.plane(0), x.plane(1), x.plane(2), x.plane(3)];
-    let width = x.width();
-    let rows = weight.words.chunks_exact(width / 4);
-    let scales = weight.scales.chunks_exact(width.div_ceil(INT8_BLOCK));
-    for ((y, row), scales) in y.iter_mut().zip(rows).zip(scales) {
-        let mut sum = simd.splat_f32s(0.0);
-        let mut from = 0;
-        for (block, scale) in row.chunks(INT8_BLOCK / 4).zip(scales) {
-            let parts = planes.map(|plane| &plane[from..from + block.len()]);
-            let part = block_sum(simd, block, parts);
-            sum = simd.mul_add_e_f32s(part, simd.splat_f32s(*scale), sum);
-            from += block.len();
-        }
-        *y = simd.reduce_sum_f32s(sum);
+    let mut sum = simd.splat_f32s(0.0);
+    let mut from = 0;
+    for (block, scale) in row.chunks(INT8_BLOCK / 4).zip(scales) {
+        let parts = planes.map(|plane| &plane[from..from + block.len()]);
+        let part = block_sum(simd, block, parts);
+        sum = simd.mul_add_e_f32s(part, simd.splat_f32s(*scale), sum);
+        from += block.len();
     }
+    simd.reduce_sum_f32s(sum)
 }
 
 #[inline(always)]
@@ -200,4 +207,83 @@ fn four<S: Simd>(simd: S, words: S::u32s, x: [S::f32s; 4], mut sums: [S::f32s; 2
         sums[i % 2] = simd.mul_add_e_f32s(q, x, sums[i % 2]);
     }
     sums
+}
+
+#[cfg(test)]
+mod tests {
+    use pulp::Scalar;
+
+    use super::*;
+    use crate::tensor::{Dtype, Tensor};
+
+    /// Every kind of number, halves that are subnormal, infinite or NaN too, is widened to what the standard says.
+    #[test]
+    fn each_half_is_the_number_it_stands_for() {
+        for dtype in [Dtype::F16, Dtype::Bf16] {
+            let bytes: Vec<u8> = (0..=u16::MAX).flat_map(u16::to_le_bytes).collect();
+            let range = 0..bytes.len();
+            let bytes = crate::tensor::Bytes::Owned(bytes.into());
+            let all = Tensor::new(vec![1 << 15, 2], dtype, bytes, range).unwrap();
+            let wanted: Vec<f32> = all.iter_f32().collect();
+            for (place, x) in [(0, [1.0, 0.0]), (1, [0.0, 1.0])] {
+                let mut planes = Planes::default();
+                let planes = planes.of(&x, &all.numbers());
+                let mut y = vec![0.0; 1 << 15];
+                let weight = all.numbers();
+                RowProducts {
+                    y: &mut y,
+                    x: planes,
+                    weight,
+                }
+                .with_simd(Scalar::new());
+                let mut quick = vec![0.0; 1 << 15];
+                products(&mut quick, planes, all.numbers());
+                for (row, (y, quick)) in y.iter().zip(&quick).enumerate() {
+                    let pair = [wanted[2 * row], wanted[2 * row + 1]];
+                    // What is not finite times zero is no number.
+                    if pair[1 - place].is_finite() {
+                        let wanted = pair[place];
+                        for found in [y, quick] {
+                            let same = *found == wanted || (found.is_nan() && wanted.is_nan());
+                            assert!(same, "{dtype:?} {row} {place}: {found}, wanted {wanted}");
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_portable_path_gives_the_same_sums() {
+        let noise = crate::noise::Noise::new(3, "vector");
+        for dtype in [Dtype::F32, Dtype::F16, Dtype::Bf16, Dtype::Int8] {
+            for width in [4, 12, 48, 128, 132, 260, 772] {
+                let values: Vec<f32> = (0..5 * width).map(|i| noise.normal(i)).collect();
+                let weight = Tensor::from_f32(vec![5, width], &values).unwrap();
+                let weight = weight.recast(dtype).unwrap();
+                let x: Vec<f32> = (0..width).map(|i| noise.normal(i + 100_000)).collect();
+                let mut planes = Planes::default();
+                let planes = planes.of(&x, &weight.numbers());
+                let (mut quick, mut plain) = ([0.0; 5], [0.0; 5]);
+                products(&mut quick, planes, weight.numbers());
+                let rows = RowProducts {
+                    y: &mut plain,
+                    x: planes,
+                    weight: weight.numbers(),
+                };
+                rows.with_simd(Scalar::new());
+                let wide: Vec<f32> = weight.iter_f32().collect();
+                for (row, wide) in wide.chunks(width).enumerate() {
+                    let pairs = wide.iter().zip(&x);
+                    let terms = pairs.map(|(w, x)| f64::from(*w) * f64::from(*x));
+                    let size: f64 = terms.clone().map(f64::abs).sum();
+                    let wanted: f64 = terms.sum();
+                    for found in [quick[row], plain[row]] {
+                        let apart = (f64::from(found) - wanted).abs();
+                        assert!(apart <= 1e-6 * size, "{dtype:?} {width}: {found} {wanted}");
+                    }
+                }
+            }
+        }
+    }
 }
