@@ -1,6 +1,7 @@
 //! One named array of a checkpoint: its bytes where they lie (file mapping, program image), its shape, its dtype.
 
 mod int8;
+mod together;
 
 use std::borrow::Cow;
 use std::ops::Range;

@@ -84,7 +84,8 @@ struct Measured {
 /// What the machine gives, and what the model asks of it.
 struct Machine {
     backend: FastBackend,
-    limits: Limits,
+    bandwidths: Vec<f64>,
+    gemms: Vec<f64>,
     cost: Cost,
 }
 
@@ -298,7 +299,7 @@ impl Bench {
         };
         let first = all.first();
         let rates = first.map(|first| first.rates(self));
-        let limits = report.machine.map(|machine| machine.limits);
+        let limits = report.machine.map(Machine::limits);
         let share = |of: fn(&Machine, Rates) -> f64| Some(of(report.machine?, rates?));
         let object = json!({
             "model": model.name,
@@ -340,7 +341,7 @@ impl Report<'_> {
         let mut text = String::new();
         if let (Some(machine), Some(first)) = (self.machine, self.all.first()) {
             let rates = first.rates(bench);
-            let limits = machine.limits;
+            let limits = machine.limits();
             text += &format!(
                 "\nmachine, {} threads: reads {:.1} GB/s, multiplies {:.0} GFLOP/s with {} weights; {} reaches {:.0} % of the first \
                  writing and {:.0} % of the second reading\n",
@@ -368,41 +369,42 @@ impl Report<'_> {
 }
 
 impl Machine {
-    /// Measures, and keeps the better of what was measured before and now: others on the machine only ever take away.
+    /// Measures once more.
     fn measure(
         machine: &mut Option<Self>,
         model: &Model,
         threads: &Threads,
     ) -> Result<(), Failure> {
-        let said = |reason: TensorError| Failure::Said(reason.to_string());
-        match machine {
-            Some(machine) => {
-                let now = machine.backend.limits(model).map_err(said)?;
-                let best = &mut machine.limits;
-                best.bandwidth_bytes_per_s =
-                    best.bandwidth_bytes_per_s.max(now.bandwidth_bytes_per_s);
-                best.gemm_flops_per_s = best.gemm_flops_per_s.max(now.gemm_flops_per_s);
-            }
-            None => {
-                let backend = FastBackend::new(usize::from(threads.count))?;
-                let limits = backend.limits(model).map_err(said)?;
-                let cost = Cost::of(model);
-                *machine = Some(Self {
-                    backend,
-                    limits,
-                    cost,
-                });
-            }
-        }
+        let machine = match machine {
+            Some(machine) => machine,
+            None => machine.insert(Self {
+                backend: FastBackend::new(usize::from(threads.count))?,
+                bandwidths: Vec::new(),
+                gemms: Vec::new(),
+                cost: Cost::of(model),
+            }),
+        };
+        let limits = machine.backend.limits(model);
+        let limits = limits.map_err(|reason: TensorError| Failure::Said(reason.to_string()))?;
+        machine.bandwidths.push(limits.bandwidth_bytes_per_s);
+        machine.gemms.push(limits.gemm_flops_per_s);
         Ok(())
     }
 
+    /// The medians, as of what is held against them.
+    fn limits(&self) -> Limits {
+        Limits {
+            bandwidth_bytes_per_s: median(&self.bandwidths),
+            gemm_flops_per_s: median(&self.gemms),
+        }
+    }
+
     fn decode_share(&self, rates: Rates) -> f64 {
-        rates.decode * self.cost.bytes_a_token / self.limits.bandwidth_bytes_per_s
+        rates.decode * self.cost.bytes_a_token / self.limits().bandwidth_bytes_per_s
     }
 
     fn prefill_share(&self, rates: Rates) -> f64 {
-        rates.prefill * self.cost.flops_a_token / self.limits.gemm_flops_per_s
+        rates.prefill * self.cost.flops_a_token / self.limits().gemm_flops_per_s
     }
 }
 

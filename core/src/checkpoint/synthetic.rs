@@ -5,7 +5,6 @@
 //! file's would.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use half::{bf16, f16};
 use rayon::prelude::*;
@@ -83,10 +82,9 @@ pub fn synthetic(
     let config = read_config(config_json, CONFIG)?;
     let entry = config.family.entry();
     let specs = entry.tensors(&config).into_iter();
-    let stored: BTreeMap<String, Stored> = specs
+    let parts: Vec<Part> = specs
         .filter(|spec| !(config.tied && spec.name == entry.head_name()))
         .map(|spec| {
-            let values = Values::of(&spec, &config);
             let is_matrix = spec.shape.len() > 1 && !spec.name.ends_with("A_log");
             let dtype = match dtype {
                 _ if !is_matrix => Dtype::F32,
@@ -94,8 +92,27 @@ pub fn synthetic(
                 Dtype::Int8 if dtype.bytes_of(&spec.shape).is_none() => Dtype::F32,
                 dtype => dtype,
             };
-            let noise = Noise::new(seed, &spec.name);
-            (spec.name, values.stored(spec.shape, dtype, noise))
+            let values = Values::of(&spec, &config);
+            Part {
+                spec,
+                dtype,
+                values,
+            }
+        })
+        .collect();
+    let lens: Vec<usize> = parts.iter().map(Part::bytes).collect();
+    let (bytes, ranges) = Bytes::together(&lens, |i, room| parts[i].write(seed, room));
+    let stored: BTreeMap<String, Stored> = parts
+        .into_iter()
+        .zip(ranges)
+        .map(|(part, range)| {
+            let stored = Stored {
+                bytes: bytes.clone(),
+                dtype: stored_dtype(part.dtype),
+                shape: part.spec.shape,
+                range,
+            };
+            (part.spec.name, stored)
         })
         .collect();
     let ingredients = Ingredients {
@@ -160,47 +177,55 @@ impl Values {
         }
     }
 
-    fn stored(self, shape: Vec<usize>, dtype: Dtype, noise: Noise) -> Stored {
-        let value = |i: usize| match self {
+    /// Value `i`.
+    fn at(self, i: usize, noise: &Noise) -> f32 {
+        match self {
             Values::Normal(deviation) => deviation * noise.normal(i),
             Values::Uniform(limit) => limit * (2.0 * noise.uniform(i) - 1.0),
             Values::Ones => 1.0,
             Values::LogSlots(slots) => ((i % slots + 1) as f32).ln(),
             Values::LogUniform => (1.0 + 15.0 * noise.uniform(i)).ln(),
             Values::StepBias => noise.step_bias(i),
-        };
-        let bytes = filled(&shape, dtype, value);
-        Stored {
-            range: 0..bytes.len(),
-            bytes: Bytes::Owned(bytes),
-            dtype: match dtype {
-                Dtype::F32 => StoredDtype::F32,
-                Dtype::F16 => StoredDtype::F16,
-                Dtype::Bf16 => StoredDtype::BF16,
-                Dtype::F64 => StoredDtype::F64,
-                Dtype::Int8 => StoredDtype::I8,
-            },
-            shape,
         }
     }
 }
 
-/// The values of a tensor, little-endian.
-fn filled(shape: &[usize], dtype: Dtype, value: impl Fn(usize) -> f32 + Sync) -> Arc<[u8]> {
-    let count = shape.iter().product::<usize>() * dtype.size();
-    let len = dtype.bytes_of(shape).unwrap_or(count);
-    let mut bytes: Arc<[u8]> = std::iter::repeat_n(0, len).collect();
-    // Nobody else holds what was allocated just now.
-    if let Some(bytes) = Arc::get_mut(&mut bytes) {
-        match dtype {
-            Dtype::F32 => fill(bytes, |i| value(i).to_le_bytes()),
-            Dtype::F16 => fill(bytes, |i| f16::from_f32(value(i)).to_le_bytes()),
-            Dtype::Bf16 => fill(bytes, |i| bf16::from_f32(value(i)).to_le_bytes()),
-            Dtype::F64 => fill(bytes, |i| f64::from(value(i)).to_le_bytes()),
-            Dtype::Int8 => fill_int8(bytes, shape, value),
+/// A tensor to be made.
+struct Part {
+    spec: TensorSpec,
+    dtype: Dtype,
+    values: Values,
+}
+
+impl Part {
+    fn bytes(&self) -> usize {
+        let elements: usize = self.spec.shape.iter().product();
+        let plain = elements * self.dtype.size();
+        self.dtype.bytes_of(&self.spec.shape).unwrap_or(plain)
+    }
+
+    /// Its values, little-endian.
+    fn write(&self, seed: u64, room: &mut [u8]) {
+        let noise = Noise::new(seed, &self.spec.name);
+        let value = |i: usize| self.values.at(i, &noise);
+        match self.dtype {
+            Dtype::F32 => fill(room, |i| value(i).to_le_bytes()),
+            Dtype::F16 => fill(room, |i| f16::from_f32(value(i)).to_le_bytes()),
+            Dtype::Bf16 => fill(room, |i| bf16::from_f32(value(i)).to_le_bytes()),
+            Dtype::F64 => fill(room, |i| f64::from(value(i)).to_le_bytes()),
+            Dtype::Int8 => fill_int8(room, &self.spec.shape, value),
         }
     }
-    bytes
+}
+
+fn stored_dtype(dtype: Dtype) -> StoredDtype {
+    match dtype {
+        Dtype::F32 => StoredDtype::F32,
+        Dtype::F16 => StoredDtype::F16,
+        Dtype::Bf16 => StoredDtype::BF16,
+        Dtype::F64 => StoredDtype::F64,
+        Dtype::Int8 => StoredDtype::I8,
+    }
 }
 
 /// A few rows at a time: the values as f32 would take four times the room of what is made of them.

@@ -2,7 +2,6 @@
 
 use half::{bf16, f16};
 use rayon::prelude::*;
-use std::sync::Arc;
 
 use super::{FeedForward, Layer, Mixer, Mlp, Model};
 use crate::tensor::{Bytes, Dtype, Tensor, TensorError, quantize};
@@ -11,17 +10,15 @@ use crate::tensor::{Bytes, Dtype, Tensor, TensorError, quantize};
 const ROWS: usize = 64;
 
 impl Model {
-    /// Brings the matrices that tokens are multiplied with to `dtype`, one after the other; A, convolutions, norms and biases stay
-    /// as they are, and so does, for [`Dtype::Int8`], a matrix whose rows are no whole words.
+    /// Brings the matrices that tokens are multiplied with to `dtype`; A, convolutions, norms and biases stay as they are, and so
+    /// does, for [`Dtype::Int8`], a matrix whose rows are no whole words.
     ///
     /// # Errors
     /// Never for a model whose shapes were checked.
     pub fn recast(mut self, dtype: Dtype) -> Result<Self, TensorError> {
         let layers = self.layers.iter_mut().flat_map(Layer::matrices_mut);
-        let all = [&mut self.embedding].into_iter().chain(&mut self.head);
-        for matrix in all.chain(layers) {
-            *matrix = matrix.recast(dtype)?;
-        }
+        let ends = [&mut self.embedding].into_iter().chain(&mut self.head);
+        recast(ends.chain(layers), dtype)?;
         Ok(self)
     }
 
@@ -85,39 +82,51 @@ impl Tensor {
     ///
     /// # Errors
     /// Never for a shape that was checked.
-    pub fn recast(&self, dtype: Dtype) -> Result<Self, TensorError> {
-        let matrix = self;
-        let shape = matrix.shape();
-        let (Some(&width), Some(bytes)) = (shape.last(), dtype.bytes_of(shape)) else {
-            return Ok(matrix.clone());
-        };
-        if dtype == matrix.dtype() || matrix.is_empty() {
-            return Ok(matrix.clone());
-        }
-        let mut out: Arc<[u8]> = std::iter::repeat_n(0, bytes).collect();
-        // Nobody else holds what was allocated just now.
-        if let Some(out) = Arc::get_mut(&mut out) {
-            let (values, scales) = out.split_at_mut(matrix.len() * dtype.size());
-            let rows = shape[0];
-            let scales_of_a_row = (scales.len() / rows).max(1);
-            let mut scales: Vec<&mut [u8]> = scales.chunks_mut(ROWS * scales_of_a_row).collect();
-            scales.resize_with(rows.div_ceil(ROWS), Default::default);
-            let parts = values
-                .par_chunks_mut(ROWS * width * dtype.size())
-                .zip(scales);
-            parts.enumerate().for_each(|(i, (out, scales))| {
-                let first = i * ROWS;
-                let rows = matrix
-                    .numbers()
-                    .rows(first..(first + ROWS).min(rows), width);
-                let mut wide = vec![0.0; out.len() / dtype.size()];
-                rows.widen(&mut wide, width);
-                write(&wide, dtype, width, out, scales);
-            });
-        }
-        let range = 0..out.len();
-        Tensor::new(shape.to_vec(), dtype, Bytes::Owned(out), range)
+    pub fn recast(mut self, dtype: Dtype) -> Result<Self, TensorError> {
+        recast([&mut self].into_iter(), dtype)?;
+        Ok(self)
     }
+
+    /// Writes the elements in another number format, as many bytes as that takes.
+    fn write_as(&self, dtype: Dtype, out: &mut [u8]) {
+        let (rows, width) = (self.shape()[0], self.len() / self.shape()[0]);
+        let (values, scales) = out.split_at_mut(self.len() * dtype.size());
+        let scales_of_a_row = (scales.len() / rows).max(1);
+        let mut scales: Vec<&mut [u8]> = scales.chunks_mut(ROWS * scales_of_a_row).collect();
+        scales.resize_with(rows.div_ceil(ROWS), Default::default);
+        let parts = values
+            .par_chunks_mut(ROWS * width * dtype.size())
+            .zip(scales);
+        parts.enumerate().for_each(|(i, (out, scales))| {
+            let first = i * ROWS;
+            let rows = self.numbers().rows(first..(first + ROWS).min(rows), width);
+            let mut wide = vec![0.0; out.len() / dtype.size()];
+            rows.widen(&mut wide, width);
+            write(&wide, dtype, width, out, scales);
+        });
+    }
+}
+
+fn recast<'a>(
+    matrices: impl Iterator<Item = &'a mut Tensor>,
+    dtype: Dtype,
+) -> Result<(), TensorError> {
+    let mut lens = Vec::new();
+    let mut changed: Vec<&mut Tensor> = Vec::new();
+    for matrix in matrices {
+        match dtype.bytes_of(matrix.shape()) {
+            Some(bytes) if dtype != matrix.dtype() && !matrix.is_empty() => {
+                lens.push(bytes);
+                changed.push(matrix);
+            }
+            _ => {}
+        }
+    }
+    let (bytes, ranges) = Bytes::together(&lens, |i, out| changed[i].write_as(dtype, out));
+    for (matrix, range) in changed.into_iter().zip(ranges) {
+        *matrix = Tensor::new(matrix.shape().to_vec(), dtype, bytes.clone(), range)?;
+    }
+    Ok(())
 }
 
 /// Values in a number format, little-endian.

@@ -9,14 +9,14 @@ use rayon::prelude::*;
 use super::matmul::{ProductScratch, Products, Rows, linear};
 use super::{FastBackend, Instruction};
 use crate::model::Model;
-use crate::tensor::{Dtype, Tensor, TensorError};
+use crate::tensor::{Bytes, Dtype, Tensor, TensorError};
 
 /// Weights smaller than this may lie in the cache: memory is then measured on a buffer of this size.
 const BEYOND_CACHES: usize = 96 << 20;
 /// Bytes a thread reads at a time.
 const PIECE: usize = 1 << 20;
-/// How often each is measured; the best counts, for others on the machine only ever take away.
-const RUNS: usize = 3;
+/// How often each is measured behind a first time that does not count; their mean is compared with means.
+const RUNS: usize = 4;
 /// Sizes of the product: large enough for its rate to be steady, small enough to take a few hundredths of a second.
 const TOKENS: usize = 256;
 const WIDTH: usize = 768;
@@ -72,16 +72,10 @@ impl FastBackend {
     fn bandwidth(&self, model: &Model) -> f64 {
         let parts: Vec<&[u8]> = model.tensors().map(Tensor::raw).collect();
         let bytes: usize = parts.iter().map(|part| part.len()).sum();
-        let buffer = if bytes < BEYOND_CACHES {
-            vec![1; BEYOND_CACHES]
-        } else {
-            Vec::new()
-        };
-        let parts = if buffer.is_empty() {
-            parts
-        } else {
-            vec![&*buffer]
-        };
+        let small = bytes < BEYOND_CACHES;
+        let buffer = small.then(|| Bytes::together(&[BEYOND_CACHES], |_, room| room.fill(1)).0);
+        let buffer = buffer.as_ref().map(Bytes::as_slice);
+        let parts = buffer.map_or(parts, |buffer| vec![buffer]);
         let pieces: Vec<&[u8]> = parts.iter().flat_map(|part| part.chunks(PIECE)).collect();
         let bytes: usize = pieces.iter().map(|piece| piece.len()).sum();
         let read = || {
@@ -90,7 +84,7 @@ impl FastBackend {
                 .map(|piece| sum(piece))
                 .reduce(|| 0, u32::wrapping_add)
         };
-        bytes as f64 / best_of_runs(|| self.threads.run(|| std::hint::black_box(read())))
+        bytes as f64 / mean_of_runs(|| self.threads.run(|| std::hint::black_box(read())))
     }
 
     fn gemm(&self, dtype: Dtype) -> Result<f64, TensorError> {
@@ -103,7 +97,7 @@ impl FastBackend {
             may_round: Instruction::available().is_some(),
         };
         let x = Rows::whole(&values[..TOKENS * WIDTH], WIDTH);
-        let seconds = best_of_runs(|| {
+        let seconds = mean_of_runs(|| {
             self.threads
                 .run(|| linear(&mut y, x, &weight, None, &mut scratch, how));
         });
@@ -111,13 +105,13 @@ impl FastBackend {
     }
 }
 
-fn best_of_runs<T>(mut work: impl FnMut() -> T) -> f64 {
-    let seconds = (0..RUNS).map(|_| {
-        let start = Instant::now();
+fn mean_of_runs<T>(mut work: impl FnMut() -> T) -> f64 {
+    work();
+    let start = Instant::now();
+    for _ in 0..RUNS {
         work();
-        start.elapsed().as_secs_f64()
-    });
-    seconds.fold(f64::INFINITY, f64::min)
+    }
+    start.elapsed().as_secs_f64() / RUNS as f64
 }
 
 /// Σ of the words, so that each is read.

@@ -3,8 +3,8 @@
 
 use faer::MatRef;
 use ndarray::Axis;
-use rayon::prelude::*;
 
+use super::hand_out;
 use super::session::view_mut;
 use super::tile::{self, Packed};
 use super::vector::{Planes, products};
@@ -14,8 +14,8 @@ use crate::tensor::{Numbers, Tensor};
 /// where the time is that of reading the weights.
 const PARALLEL_MATRIX: usize = 1 << 18;
 const PARALLEL_VECTOR: usize = 1 << 16;
-/// Parts of a product of one token for each thread: what a disturbed thread leaves, the others take.
-const PARTS: usize = 4;
+/// Pieces of a product of one token for each thread: few enough for memory to be read in long runs.
+const PIECES: usize = 4;
 /// Rows of weights a task of a product of many tokens takes: whole cache lines of y.
 pub(super) const TASK_ROWS: usize = 48;
 
@@ -130,11 +130,17 @@ fn matrix_vector(y: &mut [f32], x: &Planes, weight: Numbers<'_>, threads: usize)
     if threads == 1 || y.len() * width < PARALLEL_VECTOR {
         return products(y, x, weight);
     }
-    let rows = y.len().div_ceil(threads * PARTS);
-    y.par_chunks_mut(rows).enumerate().for_each(|(i, y)| {
-        let from = i * rows;
-        products(y, x, weight.rows(from..from + y.len(), width));
-    });
+    let rows = y.len().div_ceil(threads * PIECES);
+    let pieces = y.chunks_mut(rows).enumerate();
+    hand_out(
+        pieces,
+        threads,
+        || (),
+        |(), (i, y)| {
+            let from = i * rows;
+            products(y, x, weight.rows(from..from + y.len(), width));
+        },
+    );
 }
 
 fn matrix_matrix(
@@ -161,18 +167,10 @@ fn matrix_matrix(
             (rest, from) = (behind, from + rows);
         }
     }
-    if how.threads == 1 {
-        let mut widened = Vec::new();
-        for (rows, y_lo) in tasks {
-            packed.times(rows, y_lo, &mut widened);
-        }
-    } else {
-        tasks
-            .into_par_iter()
-            .for_each_init(Vec::new, |widened, (rows, y_lo)| {
-                packed.times(rows, y_lo, widened)
-            });
-    }
+    let tasks = tasks.into_iter();
+    hand_out(tasks, how.threads, Vec::new, |widened, (rows, y_lo)| {
+        packed.times(rows, y_lo, widened);
+    });
 }
 
 #[cfg(test)]

@@ -20,8 +20,8 @@ mod ssd;
 mod tile;
 mod vector;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use ndarray::{Array2, Axis};
 
@@ -71,6 +71,37 @@ impl Threads {
             };
             rayon::join(lead, || stay_awake(self.count - 1, leader, &done)).0
         })
+    }
+}
+
+/// Hands out pieces of work one at a time to `threads` threads: whoever is done takes the next, so that at the end nobody waits longer
+/// than one piece takes. Shares cut beforehand leave a thread waiting for one that something else has disturbed.
+fn hand_out<T: Send, W>(
+    pieces: impl Iterator<Item = T> + Send,
+    threads: usize,
+    start: impl Fn() -> W + Sync,
+    work: impl Fn(&mut W, T) + Sync,
+) {
+    let pieces = Mutex::new(pieces);
+    let take = || {
+        let mut pieces = pieces.lock().unwrap_or_else(PoisonError::into_inner);
+        pieces.next()
+    };
+    let worker = || {
+        let mut own = start();
+        while let Some(piece) = take() {
+            work(&mut own, piece);
+        }
+    };
+    side_by_side(threads, &worker);
+}
+
+/// Runs `worker` once on each of `threads` threads, or fewer times where they are busy elsewhere.
+fn side_by_side(threads: usize, worker: &(impl Fn() + Sync)) {
+    if threads <= 1 {
+        worker();
+    } else {
+        rayon::join(worker, || side_by_side(threads - 1, worker));
     }
 }
 
