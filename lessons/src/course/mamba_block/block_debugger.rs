@@ -343,7 +343,7 @@ impl Demo for BlockDebugger {
             Some(None) => {
                 ui.label(NO_STATES);
             }
-            None => ui.add_space(640.0),
+            None => ui.add_space(664.0),
         }
     }
 
@@ -418,7 +418,7 @@ impl BlockDebugger {
             let text = answer.texts.get(answer.token).map_or("", String::as_str);
             ui.label(format!("\"{}\"", visible_token(text)));
         });
-        columns(ui, 386.0, 2, |i, ui| match i {
+        columns(ui, 410.0, 2, |i, ui| match i {
             0 => self.list(ui, answer),
             _ => self.picture(ui, answer),
         });

@@ -502,6 +502,7 @@ fn sweep(ui: &mut Ui, answer: &Passkey, times: f64) {
     };
     let plot = still(over_tokens(ui, "recall by distance", "probability"))
         .include_y(0.01)
+        .include_x(1.05 * answer.tokens as f64)
         .custom_x_axes(vec![axis(
             egui_plot::AxisHints::new_x(),
             ui,
