@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::bound::{Moved, first_scan, moved};
 use super::sensitivity::{Apart, DRAWN, Dial, TEXT, TOKENS, ratio, read};
+use crate::course::reading_a_trained_mamba::model_controls::text_to_read;
 use crate::course::reading_a_trained_mamba::records::{NO_SCANS, ids_of, scan_layers, texts_of};
 use crate::demo::{Around, Demo, Scene};
 use crate::theme;
@@ -27,7 +28,10 @@ const LAMBDA: RangeInclusive<f64> = 0.0..=1.0;
 const AXIS_WIDTH: f32 = 44.0;
 /// Points of the curve, a power of ten.
 const CURVE: usize = 40;
-const NO_WORDS: &str = "The open model has no tokenizer, so it cannot read the text of this page: open one that has, such as the embedded novel-mamba-3m.";
+/// Most characters of the text.
+const MOST_TEXT: usize = 400;
+const NO_TEXT: &str = "There is no text to read: type a few words above.";
+const NO_WORDS: &str = "The open model has no tokenizer, so it cannot read a text: open one that has, such as the embedded novel-mamba-3m.";
 
 /// Where Ā and B̄ come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -44,6 +48,8 @@ enum Source {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RulesInTheModel {
+    /// What the model reads.
+    text: String,
     rule: Source,
     /// What the exponential-trapezoidal rule gives the input of the present token; the rest goes to the one before.
     lambda: f64,
@@ -56,6 +62,7 @@ pub struct RulesInTheModel {
 impl Default for RulesInTheModel {
     fn default() -> Self {
         Self {
+            text: TEXT.into(),
             rule: Source::Held,
             lambda: 0.5,
             decay: Rounding::Kept,
@@ -86,6 +93,7 @@ impl RulesInTheModel {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Asked {
     model: ModelRef,
+    text: String,
     rule: Rule,
 }
 
@@ -113,7 +121,10 @@ impl Study for Asked {
         if self.model.tokenizer.is_none() {
             return Ok(Err(NO_WORDS));
         }
-        let ids = ids_of(&self.model, TEXT, TOKENS)?;
+        if self.text.is_empty() {
+            return Ok(Err(NO_TEXT));
+        }
+        let ids = ids_of(&self.model, &self.text, TOKENS)?;
         let mut before = 0;
         let mut reading = |rule| {
             let mut session = open_ruled(&self.model, rule)?;
@@ -147,11 +158,13 @@ impl Demo for RulesInTheModel {
     fn study(&self, around: &Around) -> Option<Asked> {
         Some(Asked {
             model: around.model.clone()?,
+            text: self.text.clone(),
             rule: self.asked(),
         })
     }
 
     fn ui(&mut self, ui: &mut Ui, scene: &Scene<'_, Result<Sensitivity, &'static str>>) {
+        text_to_read(ui, &mut self.text, MOST_TEXT);
         self.controls(ui);
         match scene.answer {
             Some(Ok(answer)) => answered(ui, answer),
@@ -163,11 +176,13 @@ impl Demo for RulesInTheModel {
     }
 
     fn clamp(&mut self) {
+        self.text = self.text.chars().take(MOST_TEXT).collect();
         self.lambda = clamped(self.lambda, LAMBDA);
     }
 
     fn ends() -> Vec<Self> {
-        let at = |rule, lambda, rounding| Self {
+        let at = |text: &str, rule, lambda, rounding| Self {
+            text: text.into(),
             rule,
             lambda,
             decay: rounding,
@@ -175,12 +190,17 @@ impl Demo for RulesInTheModel {
         };
         let (low, high) = (*LAMBDA.start(), *LAMBDA.end());
         vec![
-            at(Source::Shipped, low, Rounding::Kept),
-            at(Source::Held, low, Rounding::Bfloat16),
-            at(Source::Trapezoidal, low, Rounding::Kept),
-            at(Source::Trapezoidal, high, Rounding::Bfloat16),
-            at(Source::Bilinear, high, Rounding::Kept),
-            at(Source::Euler, high, Rounding::Bfloat16),
+            at("", Source::Shipped, low, Rounding::Kept),
+            at("a", Source::Held, low, Rounding::Bfloat16),
+            at("é ∑", Source::Trapezoidal, low, Rounding::Kept),
+            at(TEXT, Source::Trapezoidal, high, Rounding::Bfloat16),
+            at(TEXT, Source::Bilinear, high, Rounding::Kept),
+            at(
+                &"the ".repeat(MOST_TEXT / 4),
+                Source::Euler,
+                high,
+                Rounding::Bfloat16,
+            ),
         ]
     }
 
@@ -237,7 +257,7 @@ fn answered(ui: &mut Ui, answer: &Sensitivity) {
     picture(ui, 120.0, |ui| ratios(ui, &answer.dial));
     footnote(
         ui,
-        "p: the next token as the shipped rule expects it, in f32; q: as the rule chosen here does. The weights were trained under the shipped rule and are not trained again, so this tells how much they lean on it, not which rule is better to train with; the exponential-trapezoidal rule, too, is untrained here. Mamba-2 and attention layers stay as they are. The first scan reads the same values under every rule: the largest difference of its y, and the most it could be by what the rule changes of each decay and each write, as shares of the largest |y|. Bins at the left with fewer than one step in 10,000 are not drawn.",
+        "The first 64 tokens of the text are read. p: the next token as the shipped rule expects it, in f32; q: as the rule chosen here does. The weights were trained under the shipped rule and are not trained again, so this tells how much they lean on it, not which rule is better to train with; the exponential-trapezoidal rule, too, is untrained here. Mamba-2 and attention layers stay as they are. The first scan reads the same values under every rule: the largest difference of its y, and the most it could be by what the rule changes of each decay and each write, as shares of the largest |y|. Bins at the left with fewer than one step in 10,000 are not drawn.",
         palette.weak_text,
     );
 }

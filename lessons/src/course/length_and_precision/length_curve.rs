@@ -9,7 +9,7 @@ use mambascope_core::study::Study;
 use serde::{Deserialize, Serialize};
 
 use super::curve::{STRIDE, mean_between, read, smoothed};
-use crate::course::reading_a_trained_mamba::records::{NO_SCANS, scan_layers};
+use crate::course::reading_a_trained_mamba::records::{NO_SCANS, chosen, scan_layers};
 use crate::demo::{Around, Demo, Scene};
 use crate::theme;
 use crate::widgets::controls::{choice, columns, controls, picture, slider};
@@ -48,6 +48,7 @@ impl Default for LengthCurve {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Asked {
     model: ModelRef,
+    backend: String,
     tokens: usize,
     fresh: usize,
     window: usize,
@@ -65,6 +66,8 @@ pub struct Curves {
     means: [f64; 2],
     norm: OfLayers,
     delta: OfLayers,
+    /// Why it was not computed where it was asked.
+    elsewhere: Option<String>,
 }
 
 impl Study for Asked {
@@ -81,6 +84,7 @@ impl Study for Asked {
         let mut ids = prompt_ids(&self.model, PASSAGE)?;
         ids.truncate(self.tokens);
         let total = 2 * ids.len();
+        let (backend, elsewhere) = chosen(workshop, &self.backend, &self.model)?;
         let mut before = 0;
         let mut run = |fresh: Option<usize>| {
             let mut report = |done: usize| {
@@ -90,13 +94,7 @@ impl Study for Asked {
                     total,
                 })
             };
-            let curve = read(
-                &self.model,
-                &ids,
-                fresh,
-                workshop.backend("fast")?,
-                &mut report,
-            );
+            let curve = read(&self.model, &ids, fresh, &mut *backend, &mut report);
             before += ids.len();
             curve
         };
@@ -123,6 +121,7 @@ impl Study for Asked {
             means: [&whole, &fresh].map(|curve| mean_between(&curve.loss, 0, curve.loss.len())),
             norm: every(whole.norm),
             delta: every(whole.delta),
+            elsewhere,
         }))
     }
 }
@@ -135,6 +134,7 @@ impl Demo for LengthCurve {
     fn study(&self, around: &Around) -> Option<Asked> {
         Some(Asked {
             model: around.model.clone()?,
+            backend: around.backend.clone(),
             tokens: self.tokens,
             fresh: self.fresh,
             window: self.window,
@@ -185,6 +185,9 @@ impl Demo for LengthCurve {
             ),
             weak,
         );
+        if let Some(elsewhere) = &answer.elsewhere {
+            footnote(ui, elsewhere, weak);
+        }
     }
 
     fn clamp(&mut self) {

@@ -3,19 +3,19 @@
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
-use egui::{RichText, TextEdit, Ui};
+use egui::{RichText, Ui};
 use mambascope_core::generate::most_likely;
 use mambascope_core::job::{JobError, ModelRef, Progress, Workshop};
+use mambascope_core::model::{MixerDims, Model};
 use mambascope_core::study::Study;
 use mambascope_core::trace::{Probe, Site, Trace};
 use ndarray::Array2;
 use serde::{Deserialize, Serialize};
 
 use super::forward::{Change, Edit, Stages, divergence, forward_from};
-use super::stages::Stage;
-use crate::course::reading_a_trained_mamba::records::{
-    NO_SCANS, ids_of, matrix, scan_layers, texts_of, traced,
-};
+use super::stages::{Kind, Stage};
+use crate::course::reading_a_trained_mamba::model_controls::{capped, text_to_read};
+use crate::course::reading_a_trained_mamba::records::{chosen, ids_of, matrix, texts_of, traced};
 use crate::demo::{Around, Demo, Scene};
 use crate::theme;
 use crate::widgets::controls::{choice, columns, controls, slider};
@@ -23,6 +23,8 @@ use crate::widgets::formula::formula;
 use crate::widgets::plots::footnote;
 use crate::widgets::{Axis, Bar, Bars, Colormap, Grid, Heatmap, ScaleKind, number, visible_token};
 
+/// Why a model without a state shows nothing.
+const NO_STATES: &str = "The open model has no Mamba layer, so there is nothing to show here: open one that has, such as the embedded novel-mamba-3m or novel-mamba2-3m.";
 /// Most tokens read.
 const MOST_TOKENS: usize = 24;
 /// Most characters of the text.
@@ -51,7 +53,7 @@ enum Doing {
 pub struct BlockDebugger {
     text: String,
     token: usize,
-    /// Counted among the blocks that are Mamba-1.
+    /// Counted among the blocks that are Mamba-1 or Mamba-2.
     layer: usize,
     stage: Stage,
     doing: Doing,
@@ -78,9 +80,10 @@ impl Default for BlockDebugger {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Asked {
     model: ModelRef,
+    backend: String,
     text: String,
     token: usize,
-    /// Counted among the blocks that are Mamba-1.
+    /// Counted among the blocks that are Mamba-1 or Mamba-2.
     layer: usize,
     edit: Option<(Stage, usize, Change)>,
 }
@@ -103,27 +106,42 @@ type Ranked = Vec<(String, f32)>;
 pub struct Record {
     texts: Vec<String>,
     token: usize,
-    /// The block, counted among all.
+    /// The block, counted among all, and its kind.
     layer: usize,
+    kind: Kind,
     rows: Vec<Row>,
     /// Largest difference of these stages, and of the scores, from the engine's own, over the largest value of the stage.
     apart: f32,
     before: Ranked,
     after: Option<After>,
     version: u64,
+    /// Why it was not computed where it was asked.
+    elsewhere: Option<String>,
 }
 
 /// What an edit did.
 struct After {
     /// Which value, what it was, and what it became.
     value: (usize, f32, f32),
-    /// The next tokens, and how far they are from those without the edit: KL in nats. Only where all blocks behind are Mamba-1.
-    next: Option<(Ranked, f64)>,
+    /// The next tokens, and how far they are from those without the edit: KL in nats.
+    next: (Ranked, f64),
 }
 
-fn probes() -> Vec<Probe> {
-    let stages = Stage::ALL.iter().filter_map(|stage| stage.probe());
+fn probes(kind: Kind) -> Vec<Probe> {
+    let stages = Stage::of(kind).filter_map(|stage| stage.probe(kind));
     stages.chain([Probe::Embedded]).collect()
+}
+
+/// The blocks that have a state, each with its kind and its slots.
+fn blocks_with_states(model: &Model) -> Vec<(usize, Kind, usize)> {
+    let blocks = model.config.blocks.iter().enumerate();
+    blocks
+        .filter_map(|(layer, block)| match block.mixer {
+            MixerDims::Mamba(dims) => Some((layer, Kind::One, dims.d_state)),
+            MixerDims::Mamba2(dims) => Some((layer, Kind::Two, dims.d_state)),
+            MixerDims::Attention(_) => None,
+        })
+        .collect()
 }
 
 impl Study for Asked {
@@ -135,8 +153,9 @@ impl Study for Asked {
         progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
     ) -> Result<Option<Record>, JobError> {
         let model = &self.model;
-        let layers = scan_layers(model);
-        let Some(&layer) = layers.get(self.layer.min(layers.len().saturating_sub(1))) else {
+        let blocks = blocks_with_states(model);
+        let last = blocks.len().saturating_sub(1);
+        let Some(&(layer, kind, slots)) = blocks.get(self.layer.min(last)) else {
             return Ok(None);
         };
         let ids = ids_of(model, &self.text, MOST_TOKENS)?;
@@ -144,36 +163,32 @@ impl Study for Asked {
         let before = layer.checked_sub(1);
         let wanted: Vec<usize> = before.into_iter().chain([layer]).collect();
         let began = Instant::now();
-        let backend = workshop.backend("fast")?;
-        let (trace, logits_v) = traced(model, &ids, &wanted, &probes(), backend)?;
+        let (backend, elsewhere) = chosen(workshop, &self.backend, model)?;
+        let (trace, logits_v) = traced(model, &ids, &wanted, &probes(kind), backend)?;
         let input = match before {
             Some(before) => Site::layer(before, Probe::BlockOutput),
             None => Site::model(Probe::Embedded),
         };
         let x_le = matrix(&trace, input)?;
-        let passes = 1 + usize::from(self.edit.is_some());
-        let total = passes * (model.config.n_layers() - layer);
-        let mut done = 0;
-        let mut report = || {
-            done += 1;
-            if began.elapsed() < QUIET {
-                return ControlFlow::Continue(());
+        let mut pass = |edit: Option<Edit>, done: usize| -> Result<(Vec<f32>, Stages), JobError> {
+            let count = Progress::Count {
+                what: "readings",
+                done,
+                total: 2,
+            };
+            if began.elapsed() >= QUIET && progress(count).is_break() {
+                return Err(JobError::Study("stopped before it was done".into()));
             }
-            let what = "blocks computed";
-            progress(Progress::Count {
-                what,
-                done: done - 1,
-                total,
-            })
+            let mut stages = Stages::new();
+            let scores = forward_from(model, layer, &x_le, edit, &mut stages, &mut *backend)?;
+            Ok((scores, stages))
         };
-        let mut plain = Stages::new();
-        let plain_v = forward_from(model, layer, &x_le, None, &mut plain, &mut report)?;
-        let scores_apart = plain_v
-            .as_ref()
-            .map_or(0.0, |plain_v| difference(plain_v, &logits_v));
-        let apart = scores_apart.max(stages_apart(&plain, &trace, model, layer)?);
+        let (plain_v, plain) = pass(None, 0)?;
+        let apart = difference(&plain_v, &logits_v);
+        let apart = worse(apart, stages_apart(&plain, &trace, model, (layer, kind))?);
         let (mut stages, mut after) = (plain.clone(), None);
-        if let Some((stage, index, change)) = self.edit {
+        let edit = self.edit.filter(|(stage, ..)| stage.is_in(kind));
+        if let Some((stage, index, change)) = edit {
             let width = plain.get(&stage).map_or(1, Array2::ncols);
             let edit = Edit {
                 stage,
@@ -181,19 +196,14 @@ impl Study for Asked {
                 index: index.min(width.saturating_sub(1)),
                 change,
             };
-            stages.clear();
-            let edited_v = forward_from(model, layer, &x_le, Some(edit), &mut stages, &mut report)?;
-            let both = plain_v.as_ref().zip(edited_v.as_ref());
+            let (edited_v, edited) = pass(Some(edit), 1)?;
+            stages = edited;
             after = Some(After {
                 value: (edit.index, value_at(&plain, edit), value_at(&stages, edit)),
-                next: both.map(|(plain_v, edited_v)| {
-                    (ranked(model, edited_v), divergence(plain_v, edited_v))
-                }),
+                next: (ranked(model, &edited_v), divergence(&plain_v, &edited_v)),
             });
         }
-        let slots = plain.get(&Stage::B).map_or(1, Array2::ncols);
-        let rows: Vec<Row> = Stage::ALL
-            .into_iter()
+        let rows: Vec<Row> = Stage::of(kind)
             .filter_map(|stage| Some(row(stage, stages.get(&stage)?, token, slots)))
             .collect();
         let version = version(&rows, token);
@@ -201,12 +211,25 @@ impl Study for Asked {
             texts: texts_of(model, &ids),
             token,
             layer,
+            kind,
             rows,
             apart,
-            before: ranked(model, plain_v.as_ref().unwrap_or(&logits_v)),
+            before: ranked(model, &plain_v),
             after,
             version,
+            elsewhere,
         }))
+    }
+}
+
+/// The larger of two differences, or the one that is no number.
+fn worse(one: f32, other: f32) -> f32 {
+    if one.is_nan() {
+        one
+    } else if other.is_nan() {
+        other
+    } else {
+        one.max(other)
     }
 }
 
@@ -215,7 +238,7 @@ fn stages_apart(
     stages: &Stages,
     trace: &Trace,
     model: &ModelRef,
-    layer: usize,
+    (layer, kind): (usize, Kind),
 ) -> Result<f32, JobError> {
     // Where a feed-forward part follows, the block's output is more than what the mixer adds to.
     let block = &model.config.blocks[layer];
@@ -223,11 +246,16 @@ fn stages_apart(
     let mut apart = 0.0f32;
     for (stage, value) in stages {
         let is_there = *stage != Stage::Residual || ends_with_the_mixer;
-        if let Some(probe) = stage.probe().filter(|_| is_there) {
-            let own = matrix(trace, Site::layer(layer, probe))?;
-            let (own, value): (Vec<f32>, Vec<f32>) =
-                (own.into_iter().collect(), value.iter().copied().collect());
-            apart = apart.max(difference(&value, &own));
+        if let Some(probe) = stage.probe(kind).filter(|_| is_there) {
+            let site = Site::layer(layer, probe);
+            let own = trace.get(site);
+            let own =
+                own.ok_or_else(|| JobError::Study(format!("{} was not recorded", site.name())))?;
+            let (own, value): (Vec<f32>, Vec<f32>) = (
+                own.iter().copied().collect(),
+                value.iter().copied().collect(),
+            );
+            apart = worse(apart, difference(&value, &own));
         }
     }
     Ok(apart)
@@ -300,6 +328,7 @@ impl Demo for BlockDebugger {
         };
         Some(Asked {
             model: around.model.clone()?,
+            backend: around.backend.clone(),
             text: self.text.clone(),
             token: self.token,
             layer: self.layer,
@@ -308,18 +337,13 @@ impl Demo for BlockDebugger {
     }
 
     fn ui(&mut self, ui: &mut Ui, scene: &Scene<'_, Option<Record>>) {
-        let edit = TextEdit::singleline(&mut self.text)
-            .char_limit(MOST_TEXT)
-            .desired_width(f32::INFINITY);
-        ui.add(edit).widget_info(|| {
-            egui::WidgetInfo::labeled(egui::accesskit::Role::TextInput, true, "text to read")
-        });
+        text_to_read(ui, &mut self.text, MOST_TEXT);
         match scene.answer {
             Some(Some(answer)) => self.answered(ui, answer, scene),
             Some(None) => {
-                ui.label(NO_SCANS);
+                ui.label(NO_STATES);
             }
-            None => ui.add_space(640.0),
+            None => ui.add_space(664.0),
         }
     }
 
@@ -387,19 +411,14 @@ impl BlockDebugger {
     fn answered(&mut self, ui: &mut Ui, answer: &Record, scene: &Scene<'_, Option<Record>>) {
         let last = answer.texts.len().saturating_sub(1);
         let model = scene.around.model.as_ref();
-        let layers = model.map_or(0, |model| scan_layers(model).len().saturating_sub(1));
-        let (mut token, mut layer) = (answer.token, self.layer.min(layers));
+        let layers = model.map_or(0, |model| blocks_with_states(model).len().saturating_sub(1));
         controls(ui, |ui| {
-            if slider(ui, "Mamba layer", &mut layer, 0..=layers).changed() {
-                self.layer = layer;
-            }
-            if slider(ui, "token", &mut token, 0..=last).changed() {
-                self.token = token;
-            }
+            capped(ui, "Mamba layer", &mut self.layer, 0..=layers);
+            capped(ui, "token", &mut self.token, 0..=last);
             let text = answer.texts.get(answer.token).map_or("", String::as_str);
             ui.label(format!("\"{}\"", visible_token(text)));
         });
-        columns(ui, 386.0, 2, |i, ui| match i {
+        columns(ui, 410.0, 2, |i, ui| match i {
             0 => self.list(ui, answer),
             _ => self.picture(ui, answer),
         });
@@ -421,13 +440,13 @@ impl BlockDebugger {
                 }
                 ui.end_row();
                 for row in &answer.rows {
-                    ui.selectable_value(&mut self.stage, row.stage, row.stage.name());
+                    ui.selectable_value(&mut self.stage, row.stage, row.stage.name(answer.kind));
                     let shape = match row.stage {
                         Stage::H => {
                             let (slots, channels) = row.values.dim();
-                            format!("[{}] = {channels} × {slots}", row.stage.axes())
+                            format!("[{}] = {channels} × {slots}", row.stage.axes(answer.kind))
                         }
-                        _ => format!("[{}] = {}", row.stage.axes(), row.width),
+                        _ => format!("[{}] = {}", row.stage.axes(answer.kind), row.width),
                     };
                     ui.label(RichText::new(shape).small().color(weak));
                     ui.label(RichText::new(number(row.range.0)).small());
@@ -443,8 +462,8 @@ impl BlockDebugger {
         let Some(row) = answer.rows.iter().find(|row| row.stage == self.stage) else {
             return;
         };
-        formula(ui, row.stage.tex());
-        if let Some((place, line)) = row.stage.source() {
+        formula(ui, row.stage.tex(answer.kind));
+        if let Some((place, line)) = row.stage.source(answer.kind) {
             footnote(ui, &place, weak);
             ui.add(
                 egui::Label::new(
@@ -459,7 +478,7 @@ impl BlockDebugger {
         let title = if is_state {
             format!("h after token {}", answer.token)
         } else {
-            format!("{}, all tokens", row.stage.name())
+            format!("{}, all tokens", row.stage.name(answer.kind))
         };
         let (rows, cols) = row.values.dim();
         let place = |row: usize| match answer.texts.get(row) {
@@ -473,10 +492,12 @@ impl BlockDebugger {
         let map = Heatmap::new("stage", &title, Grid::row_major(values, rows, cols))
             .data_version(answer.version ^ ((row.stage as u64) << 48))
             .rows(Axis::new(if is_state { "slot, n" } else { "token, l" }))
-            .cols(Axis::new(match row.stage.axes() {
+            .cols(Axis::new(match row.stage.axes(answer.kind) {
                 "e" => "width, e",
                 "r" => "rank, r",
                 "n" => "slot, n",
+                "h" => "head, h",
+                "w" => "channel of x, B and C",
                 _ => "channel, d",
             }))
             .value_name("value")
@@ -512,10 +533,7 @@ impl BlockDebugger {
         let is_edited = self.doing != Doing::Nothing;
         ui.add_enabled_ui(is_edited, |ui| {
             controls(ui, |ui| {
-                let mut index = self.index.min(most);
-                if slider(ui, "which value", &mut index, 0..=most).changed() {
-                    self.index = index;
-                }
+                capped(ui, "which value", &mut self.index, 0..=most);
                 let name = match self.doing {
                     Doing::Replace => "new value",
                     _ => "times",
@@ -534,12 +552,7 @@ impl BlockDebugger {
                 value: (index, old, new),
                 next,
             }) => {
-                let what = match next {
-                    Some((_, divergence)) => {
-                        format!("KL of the next token: {} nats.", number(*divergence as f32))
-                    }
-                    None => "The least and largest values above are of after the edit.".to_owned(),
-                };
+                let what = format!("KL of the next token: {} nats.", number(next.1 as f32));
                 format!(
                     "Value {index}: {} became {}. {what}",
                     number(*old),
@@ -551,20 +564,9 @@ impl BlockDebugger {
         columns(ui, 24.0 * LISTED as f32, 2, |i, ui| {
             match (i, &answer.after) {
                 (0, _) => bars(ui, "before", &answer.before),
-                (
-                    _,
-                    Some(After {
-                        next: Some((after, _)),
-                        ..
-                    }),
-                ) => bars(ui, "after the edit", after),
-                (_, after) => {
-                    let text = match after {
-                        None => "Scale or replace a value to see here what it changes.",
-                        Some(_) => {
-                            "What the edit does to the next token is computed only where this block and all behind it are Mamba-1 and nothing else."
-                        }
-                    };
+                (_, Some(after)) => bars(ui, "after the edit", &after.next.0),
+                _ => {
+                    let text = "Scale or replace a value to see here what it changes.";
                     ui.label(RichText::new(text).small().color(weak));
                 }
             }
@@ -578,6 +580,9 @@ impl BlockDebugger {
             ),
             weak,
         );
+        if let Some(elsewhere) = &answer.elsewhere {
+            footnote(ui, elsewhere, weak);
+        }
     }
 }
 
@@ -598,7 +603,6 @@ mod tests {
     use super::*;
     use mambascope_core::backend::FastBackend;
     use mambascope_core::checkpoint::{Embedded, embedded};
-    use mambascope_core::model::Model;
     use std::sync::Arc;
 
     fn record(edit: Option<(Stage, usize, Change)>, layer: usize) -> Record {
@@ -609,6 +613,7 @@ mod tests {
         let mut workshop = Workshop::new(vec![Box::new(FastBackend::new(1).unwrap())]);
         let asked = Asked {
             model: ModelRef(Arc::new(model)),
+            backend: "fast".into(),
             text: BlockDebugger::default().text,
             token: 3,
             layer,
@@ -626,35 +631,45 @@ mod tests {
         }
     }
 
+    /// The first layers of these models, by their name.
+    fn edited(name: &str, layer: usize, stage: Stage, change: Change) -> After {
+        let model = Embedded::named(name).unwrap().load().unwrap();
+        record_of(model, Some((stage, 1, change)), layer)
+            .after
+            .unwrap()
+    }
+
     #[test]
-    fn an_edit_that_changes_nothing_changes_nothing_and_others_do() {
-        for stage in Stage::ALL {
-            let same = record(Some((stage, 1, Change::Scale(1.0))), 1).after;
-            let (_, kl) = same.unwrap().next.unwrap();
-            assert!(kl < 1e-9, "{stage:?}: {kl}");
-            let other = record(Some((stage, 1, Change::Replace(9.0))), 1).after;
-            let After { value, next } = other.unwrap();
-            let kl = next.unwrap().1;
-            assert!(kl > 1e-9, "{stage:?}: {kl}");
-            let (_, _, new) = value;
-            assert_eq!(new, 9.0, "{stage:?}");
+    fn an_edit_that_changes_nothing_changes_nothing_and_others_do_in_every_family() {
+        let families = [
+            ("novel-mamba-3m", Kind::One),
+            ("novel-mamba2-3m", Kind::Two),
+            ("novel-jamba-4m", Kind::One),
+        ];
+        for (name, kind) in families {
+            for stage in Stage::of(kind) {
+                let same = edited(name, 1, stage, Change::Scale(1.0)).next.1;
+                assert!(same < 1e-9, "{name} {stage:?}: {same}");
+                let other = edited(name, 1, stage, Change::Replace(9.0));
+                assert!(other.next.1 > 1e-9, "{name} {stage:?}: {}", other.next.1);
+                assert_eq!(other.value.2, 9.0, "{name} {stage:?}");
+            }
         }
     }
 
-    /// Its blocks of other kinds are not counted, and where one follows no scores are claimed.
+    /// Blocks of other kinds are not counted; feed-forward parts, experts and attention lie behind the edit.
     #[test]
-    fn blocks_of_a_mixed_model_are_the_engines_too() {
-        let jamba = || Embedded::named("novel-jamba-4m").unwrap().load().unwrap();
-        let layers = scan_layers(&jamba());
-        assert!(!layers.is_empty() && layers.len() < jamba().config.n_layers());
-        for (i, &layer) in layers.iter().enumerate() {
-            let edit = Some((Stage::Delta, 1, Change::Scale(3.0)));
-            let plain = record_of(jamba(), None, i);
-            assert_eq!(plain.layer, layer);
-            assert!(plain.apart < 1e-4, "layer {layer}: {}", plain.apart);
-            let edited = record_of(jamba(), edit, i);
-            assert!(edited.apart < 1e-4, "layer {layer}: {}", edited.apart);
-            assert!(edited.after.is_some());
+    fn stages_and_scores_of_mamba_2_and_of_a_mixed_model_are_the_engines() {
+        for name in ["novel-mamba2-3m", "novel-jamba-4m"] {
+            let load = || Embedded::named(name).unwrap().load().unwrap();
+            for (i, (layer, ..)) in blocks_with_states(&load()).into_iter().enumerate() {
+                let plain = record_of(load(), None, i);
+                assert_eq!(plain.layer, layer);
+                assert!(plain.apart < 1e-4, "{name} layer {layer}: {}", plain.apart);
+            }
         }
+        let jamba = Embedded::named("novel-jamba-4m").unwrap().load().unwrap();
+        let with_states = blocks_with_states(&jamba).len();
+        assert!((1..jamba.config.n_layers()).contains(&with_states));
     }
 }

@@ -12,6 +12,7 @@ use mambascope_core::trace::{Probe, Site};
 
 use super::macs::{Macs, first_block, parameters, published};
 use crate::course::reading_a_trained_mamba::records::{matrix, traced};
+use crate::course::why_compress::weights::weights;
 use crate::experiment::{Bench, Expected, Experiment, Finding};
 
 /// Shares of the multiplications.
@@ -93,16 +94,6 @@ fn mac_shares(_: &mut Bench<'_>) -> Result<Vec<Finding>, JobError> {
     ])
 }
 
-/// Weights that the table of the family lists for a configuration, a tied head counted once.
-fn listed(config: &Config) -> usize {
-    let entry = config.family.entry();
-    let specs = entry.tensors(config).into_iter();
-    specs
-        .filter(|spec| !(config.tied && spec.name == entry.head_name()))
-        .map(|spec| spec.shape.iter().product::<usize>())
-        .sum()
-}
-
 /// Weights by formula: blocks, embedding, last norm.
 fn by_formula(config: &Config) -> Result<usize, JobError> {
     let block = parameters(config.d_model, &first_block(config)?);
@@ -130,13 +121,13 @@ fn counts(_: &mut Bench<'_>) -> Result<Vec<Finding>, JobError> {
             "all",
             "weights of mamba-130m, from the list of its tensors",
             Expected::exactly(129_135_360.0),
-            listed(&config) as f64,
+            weights(&config) as f64,
         ),
         Finding::new(
             "formula",
             "the same by formula, less the list",
             Expected::exactly(0.0),
-            by_formula(&config)? as f64 - listed(&config) as f64,
+            by_formula(&config)? as f64 - weights(&config) as f64,
         ),
         Finding::new(
             "embedded",

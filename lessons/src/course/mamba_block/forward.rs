@@ -1,9 +1,10 @@
-//! A Mamba-1 block once more, in matrix products, so that any of its stages can be kept and changed on the way. The scan is the
+//! A Mamba block once more, in matrix products, so that any of its stages can be kept and changed on the way. The scan is the
 //! engine's own; that the rest agrees with the engine is tested, and shown beside every picture.
 
 use std::collections::BTreeMap;
-use std::ops::ControlFlow;
+use std::sync::Arc;
 
+use mambascope_core::backend::Backend;
 use mambascope_core::job::JobError;
 use mambascope_core::model::{MambaDims, MambaMixer, Mixer, MixerDims, Model};
 use mambascope_core::scan::{Projection, ScanInput, sequential, silu, softplus};
@@ -11,6 +12,7 @@ use mambascope_core::tensor::Tensor;
 use ndarray::{Array2, ArrayView2, Axis, s};
 use serde::{Deserialize, Serialize};
 
+use super::forward2::block2;
 use super::stages::Stage;
 
 /// What is done to one value.
@@ -44,13 +46,14 @@ pub(super) struct Edit {
 pub(super) type Stages = BTreeMap<Stage, Array2<f32>>;
 
 /// Keeps a stage, and changes it where it is to be changed.
-struct Pass<'a> {
+pub(super) struct Pass<'a> {
     kept: Option<&'a mut Stages>,
     edit: Option<Edit>,
 }
 
 impl Pass<'_> {
-    fn pass(&mut self, stage: Stage, mut value: Array2<f32>) -> Array2<f32> {
+    /// Of this stage's value, what the block goes on with.
+    pub fn pass(&mut self, stage: Stage, mut value: Array2<f32>) -> Array2<f32> {
         if let Some(edit) = self.edit.filter(|edit| edit.stage == stage)
             && let Some(entry) = value.get_mut([edit.token, edit.index])
         {
@@ -64,7 +67,7 @@ impl Pass<'_> {
 }
 
 /// x · Wᵀ + bias, W stored `[out, in]`.
-fn linear(
+pub(super) fn linear(
     x_li: &Array2<f32>,
     weight: &Tensor,
     bias: Option<&Tensor>,
@@ -79,7 +82,7 @@ fn linear(
     Ok(y_lo)
 }
 
-fn rms_norm(x_le: &Array2<f32>, weight: Option<&Tensor>, eps: f32) -> Array2<f32> {
+pub(super) fn rms_norm(x_le: &Array2<f32>, weight: Option<&Tensor>, eps: f32) -> Array2<f32> {
     let mut y_le = x_le.clone();
     for mut row in y_le.rows_mut() {
         let square = row.iter().map(|x| x * x).sum::<f32>() / row.len() as f32;
@@ -92,9 +95,12 @@ fn rms_norm(x_le: &Array2<f32>, weight: Option<&Tensor>, eps: f32) -> Array2<f32
 }
 
 /// The convolution before SiLU: tap K−1 meets the token itself.
-fn conv(x_ld: &Array2<f32>, mixer: &MambaMixer, taps: usize) -> Array2<f32> {
-    let weight = mixer.conv.as_f32();
-    let bias = mixer.conv_bias.as_ref().map(Tensor::as_f32);
+pub(super) fn conv(
+    x_ld: &Array2<f32>,
+    (weight, bias): (&Tensor, Option<&Tensor>),
+    taps: usize,
+) -> Array2<f32> {
+    let (weight, bias) = (weight.as_f32(), bias.map(Tensor::as_f32));
     Array2::from_shape_fn(x_ld.dim(), |(l, d)| {
         let seen = (0..taps).filter(|tap| l + tap + 1 >= taps);
         let sum: f32 = seen
@@ -102,6 +108,26 @@ fn conv(x_ld: &Array2<f32>, mixer: &MambaMixer, taps: usize) -> Array2<f32> {
             .sum();
         sum + bias.map_or(0.0, |bias| bias[d])
     })
+}
+
+/// A scan that can be run in parts.
+pub(super) trait Scanning {
+    /// Tokens, channels, slots.
+    fn dims(&self) -> (usize, usize, usize);
+
+    /// Runs tokens `from..to` from a state; adds the states and the outputs without the skip, and gives the last state.
+    ///
+    /// # Errors
+    /// When shapes do not fit.
+    fn run(
+        &self,
+        between: (usize, usize),
+        initial_dn: &Array2<f32>,
+        found: (&mut Array2<f32>, &mut Array2<f32>),
+    ) -> Result<Array2<f32>, JobError>;
+
+    /// C of a token for a channel and slot.
+    fn reads(&self, token: usize, channel: usize, slot: usize) -> f32;
 }
 
 /// What the scan reads.
@@ -113,8 +139,16 @@ struct Operands<'a> {
     c_ln: &'a Array2<f32>,
 }
 
-impl Operands<'_> {
-    /// Runs tokens `from..to` from a state; adds the states and the outputs without the skip, and gives the last state.
+impl Scanning for Operands<'_> {
+    fn dims(&self) -> (usize, usize, usize) {
+        let (tokens, channels) = self.u_ld.dim();
+        (tokens, channels, self.a_dn.ncols())
+    }
+
+    fn reads(&self, token: usize, _: usize, slot: usize) -> f32 {
+        self.c_ln[[token, slot]]
+    }
+
     fn run(
         &self,
         (from, to): (usize, usize),
@@ -146,9 +180,8 @@ impl Operands<'_> {
 }
 
 /// h and C·h over the text; an edit of h holds from its token on.
-fn scan(operands: &Operands<'_>, pass: &mut Pass<'_>) -> Result<Array2<f32>, JobError> {
-    let (tokens, channels) = operands.u_ld.dim();
-    let slots = operands.a_dn.ncols();
+pub(super) fn scan(operands: &dyn Scanning, pass: &mut Pass<'_>) -> Result<Array2<f32>, JobError> {
+    let (tokens, channels, slots) = operands.dims();
     let mut h_lm = Array2::zeros((tokens, channels * slots));
     let mut y_ld = Array2::zeros((tokens, channels));
     let zero = Array2::zeros((channels, slots));
@@ -166,7 +199,7 @@ fn scan(operands: &Operands<'_>, pass: &mut Pass<'_>) -> Result<Array2<f32>, Job
     if let Some(h) = h_dn.get_mut([d, n]) {
         let before = *h;
         *h = edit.change.of(before);
-        y_ld[[edit.token, d]] += operands.c_ln[[edit.token, n]] * (*h - before);
+        y_ld[[edit.token, d]] += operands.reads(edit.token, d, n) * (*h - before);
     }
     if behind < tokens {
         operands.run((behind, tokens), &h_dn, (&mut h_lm, &mut y_ld))?;
@@ -189,7 +222,10 @@ fn block(
     let part = |of: &Array2<f32>, from: usize, to: usize| of.slice(s![.., from..to]).to_owned();
     let x_ld = pass.pass(Stage::X, part(&xz, 0, d));
     let z_ld = pass.pass(Stage::Z, part(&xz, d, 2 * d));
-    let conv_ld = pass.pass(Stage::Conv, conv(&x_ld, mixer, dims.d_conv));
+    let conv_ld = pass.pass(
+        Stage::Conv,
+        conv(&x_ld, (&mixer.conv, mixer.conv_bias.as_ref()), dims.d_conv),
+    );
     let u_ld = pass.pass(Stage::Silu, conv_ld.mapv(silu));
     let projected = linear(&u_ld, &mixer.x_proj, None)?;
     let [mut dt_lr, mut b_ln, mut c_ln] =
@@ -221,61 +257,44 @@ fn block(
     Ok(pass.pass(Stage::Residual, x_le + &out_le))
 }
 
-/// Whether all blocks from `layer` on are Mamba-1 and nothing else: what this forward pass can run to the end of the model.
-fn runs_to_the_end(model: &Model, layer: usize) -> bool {
-    let mut blocks = model.config.blocks.iter().skip(layer);
-    blocks.all(|block| matches!(block.mixer, MixerDims::Mamba(_)) && block.feed_forward.is_none())
-}
-
-/// Runs the mixer of block `layer` on what comes into it and keeps its stages; then the blocks behind it, which gives the scores
-/// after the last token. No scores when a block is among them that is not Mamba-1 alone. `report` is asked before each block.
+/// Runs the mixer of block `layer` on what comes into it and keeps its stages; then everything behind that mixer, on the backend,
+/// which gives the scores after the last token.
 ///
 /// # Errors
-/// When the block is not Mamba-1, or `report` says to stop.
+/// When the block is not of Mamba, or the backend refuses.
 pub(super) fn forward_from(
     model: &Model,
     layer: usize,
     x_le: &Array2<f32>,
     edit: Option<Edit>,
     kept: &mut Stages,
-    report: &mut dyn FnMut() -> ControlFlow<()>,
-) -> Result<Option<Vec<f32>>, JobError> {
-    let config = &model.config;
-    let to_the_end = runs_to_the_end(model, layer);
-    let behind = if to_the_end {
-        config.n_layers()
-    } else {
-        layer + 1
+    backend: &mut dyn Backend,
+) -> Result<Vec<f32>, JobError> {
+    let refused = |error: &dyn ToString| JobError::Study(error.to_string());
+    let eps = model.config.norm_eps;
+    let dims = model.config.blocks.get(layer).map(|block| &block.mixer);
+    let (Some(weights), Some(dims)) = (model.layers.get(layer), dims) else {
+        return Err(JobError::Study("there is no such block".into()));
     };
-    let mut x_le = x_le.clone();
-    let mut first = Some(Pass {
+    let mut pass = Pass {
         kept: Some(kept),
         edit,
-    });
-    let blocks = model.layers.iter().zip(&config.blocks);
-    for (weights, dims) in blocks.take(behind).skip(layer) {
-        if report().is_break() {
-            return Err(JobError::Study("stopped before it was done".into()));
+    };
+    let x_le = match (&weights.mixer, dims) {
+        (Mixer::Mamba(mixer), MixerDims::Mamba(dims)) => {
+            block(x_le, (&weights.norm, mixer), dims, eps, &mut pass)?
         }
-        let (Mixer::Mamba(mixer), MixerDims::Mamba(dims)) = (&weights.mixer, &dims.mixer) else {
-            return Err(JobError::Study("a block that is not Mamba-1".into()));
-        };
-        let mut pass = first.take().unwrap_or(Pass {
-            kept: None,
-            edit: None,
-        });
-        let parts = (&weights.norm, &**mixer);
-        x_le = block(&x_le, parts, dims, config.norm_eps, &mut pass)?;
-    }
-    if !to_the_end {
-        return Ok(None);
-    }
-    let last = x_le
-        .slice(s![x_le.nrows().saturating_sub(1).., ..])
-        .to_owned();
-    let hidden = rms_norm(&last, Some(&model.final_norm), config.norm_eps);
-    let scores = linear(&hidden, model.head(), None)?;
-    Ok(Some(scores.into_raw_vec_and_offset().0))
+        (Mixer::Mamba2(mixer), MixerDims::Mamba2(dims)) => {
+            block2(x_le, (&weights.norm, mixer), dims, eps, &mut pass)?
+        }
+        _ => return Err(JobError::Study("a block that is not of Mamba".into())),
+    };
+    let behind = model.behind_mixer(layer, &x_le);
+    let behind = Arc::new(behind.map_err(|error| refused(&error))?);
+    let places: Vec<u32> = (0..x_le.nrows() as u32).collect();
+    let mut session = backend.open(&behind)?;
+    session.prefill(&places, &mut ())?;
+    Ok(session.logits()?.to_vec())
 }
 
 /// KL(before ‖ after) of two sets of scores, in nats.

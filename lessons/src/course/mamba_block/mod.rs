@@ -3,6 +3,7 @@
 mod block_debugger;
 mod experiments;
 mod forward;
+mod forward2;
 mod mac_shares;
 pub(super) mod macs;
 mod stages;

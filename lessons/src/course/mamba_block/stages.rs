@@ -1,4 +1,4 @@
-//! The stages of a Mamba-1 block: their names, formulas, and lines of the engine's source.
+//! The stages of a Mamba block of either kind: their names, formulas, and lines of the engine's source.
 
 use mambascope_core::trace::Probe;
 use serde::{Deserialize, Serialize};
@@ -25,6 +25,24 @@ const SCAN: &str = include_str!(concat!(
 ));
 const SCAN_NAME: &str = "core/src/scan/sequential.rs";
 
+const SOURCE2: &str = include_str!(concat!(
+    env!("CARGO_MANIFEST_DIR"),
+    "/../core/src/backend/naive/mamba2.rs"
+));
+const SOURCE2_NAME: &str = "core/src/backend/naive/mamba2.rs";
+const SSD: &str = include_str!(concat!(
+    env!("CARGO_MANIFEST_DIR"),
+    "/../core/src/scan/ssd.rs"
+));
+const SSD_NAME: &str = "core/src/scan/ssd.rs";
+
+/// Which Mamba a block is of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    One,
+    Two,
+}
+
 /// A stage of the block, in the order of the computation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -42,12 +60,13 @@ pub(super) enum Stage {
     Read,
     Skip,
     Gate,
+    GatedNorm,
     Out,
     Residual,
 }
 
 impl Stage {
-    pub const ALL: [Stage; 15] = [
+    pub const ALL: [Stage; 16] = [
         Stage::Norm,
         Stage::X,
         Stage::Z,
@@ -61,13 +80,34 @@ impl Stage {
         Stage::Read,
         Stage::Skip,
         Stage::Gate,
+        Stage::GatedNorm,
         Stage::Out,
         Stage::Residual,
     ];
 
+    /// The stages of a kind of block, in order.
+    pub fn of(kind: Kind) -> impl Iterator<Item = Self> {
+        Self::ALL.into_iter().filter(move |stage| stage.is_in(kind))
+    }
+
+    /// Whether a kind of block has it.
+    pub fn is_in(self, kind: Kind) -> bool {
+        self != Stage::GatedNorm || kind == Kind::Two
+    }
+
     /// What a reader calls it.
-    pub fn name(self) -> &'static str {
+    pub fn name(self, kind: Kind) -> &'static str {
+        match (self, kind) {
+            (Stage::X, Kind::Two) => return "in_proj: xBC",
+            (Stage::Silu, Kind::Two) => return "SiLU: xBC",
+            (Stage::DtLow, Kind::Two) => return "in_proj: dt",
+            (Stage::B, Kind::Two) => return "of xBC: B",
+            (Stage::C, Kind::Two) => return "of xBC: C",
+            (Stage::Delta, Kind::Two) => return "softplus: Δ",
+            _ => {}
+        }
         match self {
+            Stage::GatedNorm => "gated norm",
             Stage::Norm => "RMSNorm",
             Stage::X => "in_proj: x",
             Stage::Z => "in_proj: z",
@@ -87,8 +127,26 @@ impl Stage {
     }
 
     /// Its formula, as TeX.
-    pub fn tex(self) -> &'static str {
+    pub fn tex(self, kind: Kind) -> &'static str {
+        match (self, kind) {
+            (Stage::X, Kind::Two) => return r"[x, B, C] = W_{xBC}\,\hat x",
+            (Stage::Conv, Kind::Two) => {
+                return r"c_t = b + \sum_{k=0}^{3} w_k \odot [x, B, C]_{t-3+k}";
+            }
+            (Stage::Silu, Kind::Two) => return r"[x, B, C] = c \cdot \sigma(c)",
+            (Stage::DtLow, Kind::Two) => return r"dt = W_{dt}\,\hat x",
+            (Stage::B, Kind::Two) => return r"B \text{ of } [x, B, C]",
+            (Stage::C, Kind::Two) => return r"C \text{ of } [x, B, C]",
+            (Stage::Delta, Kind::Two) => return r"\Delta = \text{softplus}(dt + b_\Delta)",
+            (Stage::H, Kind::Two) => {
+                return r"h_t[d,n] = e^{\Delta A}\,h_{t-1}[d,n] + \Delta\,x_d\,B_n";
+            }
+            (Stage::Skip, Kind::Two) => return r"y_d = \sum_n C_n\,h[d,n] + D\,x_d",
+            (Stage::Gate, Kind::Two) => return r"v = y \odot \text{SiLU}(z)",
+            _ => {}
+        }
         match self {
+            Stage::GatedNorm => r"g = w \odot v \,/\, \sqrt{\text{mean}(v^2) + \varepsilon}",
             Stage::Norm => r"\hat x = w \odot x \,/\, \sqrt{\text{mean}(x^2) + \varepsilon}",
             Stage::X => r"x = W_x\,\hat x",
             Stage::Z => r"z = W_z\,\hat x",
@@ -108,8 +166,10 @@ impl Stage {
     }
 
     /// Letters of its axes for one token.
-    pub fn axes(self) -> &'static str {
+    pub fn axes(self, kind: Kind) -> &'static str {
         match self {
+            Stage::X | Stage::Conv | Stage::Silu if kind == Kind::Two => "w",
+            Stage::DtLow | Stage::Delta if kind == Kind::Two => "h",
             Stage::Norm | Stage::Out | Stage::Residual => "e",
             Stage::DtLow => "r",
             Stage::B | Stage::C => "n",
@@ -119,8 +179,10 @@ impl Stage {
     }
 
     /// Where the engine records it; it does not record all.
-    pub fn probe(self) -> Option<Probe> {
+    pub fn probe(self, kind: Kind) -> Option<Probe> {
         Some(match self {
+            Stage::DtLow | Stage::Gate if kind == Kind::Two => return None,
+            Stage::GatedNorm => Probe::GatedOut,
             Stage::Norm => Probe::NormOut,
             Stage::X => Probe::X,
             Stage::Z => Probe::Gate,
@@ -138,8 +200,19 @@ impl Stage {
     }
 
     /// File, text of it, and what its line contains.
-    fn place(self) -> (&'static str, &'static str, &'static str) {
+    fn place(self, kind: Kind) -> (&'static str, &'static str, &'static str) {
+        if kind == Kind::Two
+            && let Some((is_scan, line)) = self.line_of_two()
+        {
+            let (name, text) = if is_scan {
+                (SSD_NAME, SSD)
+            } else {
+                (SOURCE2_NAME, SOURCE2)
+            };
+            return (name, text, line);
+        }
         match self {
+            Stage::GatedNorm => (SOURCE2_NAME, SOURCE2, "v_d[d] = v_d[d] * scale"),
             Stage::Norm => (
                 AROUND_NAME,
                 AROUND,
@@ -162,9 +235,27 @@ impl Stage {
         }
     }
 
+    /// Where Mamba-2 differs: whether the line is in its scan, and what it contains.
+    fn line_of_two(self) -> Option<(bool, &'static str)> {
+        Some(match self {
+            Stage::X => (false, "let xbc_lw = columns("),
+            Stage::Z => (false, "let z_ld = columns("),
+            Stage::DtLow => (false, "let dt_lh = columns("),
+            Stage::B => (false, "let b_lgn = in_three("),
+            Stage::C => (false, "let c_lgn = in_three("),
+            Stage::Delta => (false, "crate::scan::clamp(softplus("),
+            Stage::H => (true, "h_hpn[[h, p, n]] = a_bar"),
+            Stage::Read => (true, "y += input.c_lgn["),
+            Stage::Skip => (true, "y += skip_h[h] * x"),
+            Stage::Gate => (false, "let mut v_ld = y_ld"),
+            Stage::Out => (false, "let out_le = linear("),
+            _ => return None,
+        })
+    }
+
     /// File and line, and the line.
-    pub fn source(self) -> Option<(String, &'static str)> {
-        let (name, text, wanted) = self.place();
+    pub fn source(self, kind: Kind) -> Option<(String, &'static str)> {
+        let (name, text, wanted) = self.place(kind);
         let mut lines = text.lines().enumerate();
         let (index, line) = lines.find(|(_, line)| line.contains(wanted))?;
         Some((format!("{name}:{}", index + 1), line.trim()))
@@ -178,11 +269,13 @@ mod tests {
 
     #[test]
     fn every_stage_has_one_line_of_source_and_a_formula_that_can_be_set() {
-        for stage in Stage::ALL {
-            let (name, text, wanted) = stage.place();
-            assert_eq!(text.matches(wanted).count(), 1, "{wanted} in {name}");
-            assert!(stage.source().is_some());
-            Typeset::new(stage.tex(), true).unwrap();
+        for kind in [Kind::One, Kind::Two] {
+            for stage in Stage::of(kind) {
+                let (name, text, wanted) = stage.place(kind);
+                assert_eq!(text.matches(wanted).count(), 1, "{wanted} in {name}");
+                assert!(stage.source(kind).is_some());
+                Typeset::new(stage.tex(kind), true).unwrap();
+            }
         }
     }
 }

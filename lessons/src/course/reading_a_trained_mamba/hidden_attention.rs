@@ -2,7 +2,7 @@
 
 use std::ops::ControlFlow;
 
-use egui::{TextEdit, Ui};
+use egui::Ui;
 use mambascope_core::checkpoint::Embedded;
 use mambascope_core::job::{JobError, ModelRef, Progress, Workshop};
 use mambascope_core::study::Study;
@@ -11,10 +11,11 @@ use ndarray::{Array2, Axis as NdAxis};
 use serde::{Deserialize, Serialize};
 
 use super::alpha::gather;
-use super::records::{NO_SCANS, ids_of, scan_layers, scans, texts_of, traced};
+use super::model_controls::{capped, text_to_read};
+use super::records::{NO_SCANS, chosen, ids_of, scan_layers, scans, texts_of, traced};
 use crate::demo::{Around, Demo, Scene};
 use crate::theme;
-use crate::widgets::controls::{choice, columns, controls, slider};
+use crate::widgets::controls::{choice, columns, controls};
 use crate::widgets::plots::footnote;
 use crate::widgets::{Axis, Colormap, Grid, Heatmap, ScaleKind, number, visible_token};
 
@@ -75,6 +76,7 @@ impl Default for HiddenAttention {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Asked {
     model: ModelRef,
+    backend: String,
     text: String,
     layer: usize,
     channel: usize,
@@ -101,6 +103,8 @@ pub struct Matrices {
     /// Mean over heads and layers of a Transformer's attention to the same tokens.
     attention: Option<Vec<f32>>,
     version: u64,
+    /// Why it was not computed where it was asked.
+    elsewhere: Option<String>,
 }
 
 impl Study for Asked {
@@ -117,7 +121,7 @@ impl Study for Asked {
         };
         let layer = layers[self.layer.min(last)];
         let ids = ids_of(&self.model, &self.text, MOST_TOKENS)?;
-        let backend = workshop.backend("fast")?;
+        let (backend, elsewhere) = chosen(workshop, &self.backend, &self.model)?;
         let found = scans(&self.model, &ids, &[layer], backend)?;
         let Some(scan) = found.first() else {
             return Ok(None);
@@ -126,7 +130,7 @@ impl Study for Asked {
         let gathered = gather(scan, channel);
         let ways = [&gathered.mean_abs, &gathered.mean, &gathered.channel];
         let shown = ways.map(|alpha| NORMALISERS.map(|by| normalised(alpha, by)).into());
-        let attention = attention(&self.model, &ids, workshop)?;
+        let attention = attention((&self.model, &self.backend), &ids, workshop)?;
         Ok(Some(Matrices {
             texts: texts_of(&self.model, &ids),
             layer,
@@ -137,6 +141,7 @@ impl Study for Asked {
             largest: gathered.largest,
             attention,
             version: version(scan.y_ld.iter()) ^ ((channel as u64) << 32),
+            elsewhere,
         }))
     }
 }
@@ -181,7 +186,7 @@ fn normalised(alpha_ij: &Array2<f32>, by: Normaliser) -> Shown {
 
 /// What the embedded Transformer looks at in the same tokens, where it shares the model's vocabulary.
 fn attention(
-    model: &ModelRef,
+    (model, backend): (&ModelRef, &str),
     ids: &[u32],
     workshop: &mut Workshop,
 ) -> Result<Option<Vec<f32>>, JobError> {
@@ -201,7 +206,7 @@ fn attention(
         return Ok(None);
     }
     let layers: Vec<usize> = (0..sibling.config.n_layers()).collect();
-    let backend = workshop.backend("fast")?;
+    let (backend, _) = chosen(workshop, backend, &sibling)?;
     let (trace, _) = traced(&sibling, ids, &layers, &[Probe::Attention], backend)?;
     let tokens = ids.len();
     let mut mean = vec![0.0f32; tokens * tokens];
@@ -230,6 +235,7 @@ impl Demo for HiddenAttention {
     fn study(&self, around: &Around) -> Option<Asked> {
         Some(Asked {
             model: around.model.clone()?,
+            backend: around.backend.clone(),
             text: self.text.clone(),
             layer: self.layer,
             channel: self.channel,
@@ -280,13 +286,7 @@ impl Demo for HiddenAttention {
 
 impl HiddenAttention {
     fn controls(&mut self, ui: &mut Ui, scene: &Scene<'_, Option<Matrices>>) {
-        let edit = TextEdit::singleline(&mut self.text)
-            .char_limit(MOST_TEXT)
-            .desired_width(f32::INFINITY);
-        let named = ui.add(edit);
-        named.widget_info(|| {
-            egui::WidgetInfo::labeled(egui::accesskit::Role::TextInput, true, "text to read")
-        });
+        text_to_read(ui, &mut self.text, MOST_TEXT);
         let model = scene.around.model.as_ref();
         let scans = model.map_or(1, |model| scan_layers(model).len());
         let channels = match scene.answer {
@@ -294,16 +294,19 @@ impl HiddenAttention {
             _ => MOST_CHANNEL,
         };
         controls(ui, |ui| {
-            let mut layer = self.layer.min(scans.saturating_sub(1));
-            if slider(ui, "Mamba layer", &mut layer, 0..=scans.saturating_sub(1)).changed() {
-                self.layer = layer;
-            }
+            capped(
+                ui,
+                "Mamba layer",
+                &mut self.layer,
+                0..=scans.saturating_sub(1),
+            );
             ui.add_enabled_ui(self.gathering == Gathering::Channel, |ui| {
-                let most = channels.saturating_sub(1);
-                let mut channel = self.channel.min(most);
-                if slider(ui, "channel", &mut channel, 0..=most).changed() {
-                    self.channel = channel;
-                }
+                capped(
+                    ui,
+                    "channel",
+                    &mut self.channel,
+                    0..=channels.saturating_sub(1),
+                );
             });
         });
         controls(ui, |ui| {
@@ -385,6 +388,9 @@ impl HiddenAttention {
             ),
             palette.weak_text,
         );
+        if let Some(elsewhere) = &answer.elsewhere {
+            footnote(ui, elsewhere, palette.weak_text);
+        }
     }
 }
 

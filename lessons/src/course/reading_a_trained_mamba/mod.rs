@@ -3,6 +3,10 @@
 mod alpha;
 mod experiments;
 mod hidden_attention;
+pub(super) mod model_controls;
+mod passkey_experiment;
+mod planted;
+mod planted_passkey;
 pub(super) mod records;
 mod survival;
 mod surviving_share;
@@ -13,8 +17,13 @@ use crate::experiment::Experiment;
 /// The demos, as the page shows them.
 pub const DEMOS: &[DemoEntry] = &[
     DemoEntry::of::<surviving_share::SurvivingShare>(),
+    DemoEntry::of::<planted_passkey::PlantedPasskey>(),
     DemoEntry::of::<hidden_attention::HiddenAttention>(),
 ];
 
 /// The experiments, as the page shows them.
-pub const EXPERIMENTS: &[Experiment] = &[experiments::REBUILD, experiments::ABLATION];
+pub const EXPERIMENTS: &[Experiment] = &[
+    experiments::REBUILD,
+    passkey_experiment::PASSKEY,
+    experiments::ABLATION,
+];

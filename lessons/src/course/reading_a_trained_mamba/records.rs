@@ -1,7 +1,7 @@
 //! What the scans of a model read and gave for one text: the records the pictures of this lesson are computed from.
 
 use mambascope_core::backend::Backend;
-use mambascope_core::job::{JobError, ModelRef, prompt_ids};
+use mambascope_core::job::{JobError, ModelRef, Workshop, prompt_ids};
 use mambascope_core::model::{Mixer, MixerDims, Model};
 use mambascope_core::tokenizer::id_label;
 use mambascope_core::trace::{DEFAULT_BUDGET, Probe, Site, Trace, TracePlan, TraceTap};
@@ -9,6 +9,9 @@ use ndarray::{Array2, Ix2};
 
 /// Why a model without a Mamba-1 layer shows nothing.
 pub(in crate::course) const NO_SCANS: &str = "The open model has no Mamba-1 layer, so there is nothing to show here: open a Mamba-1 model, such as the embedded novel-mamba-3m.";
+
+/// The backend that runs every model.
+const FALLBACK: &str = "fast";
 
 /// One selective scan over a text.
 pub(in crate::course) struct Scan {
@@ -120,6 +123,15 @@ pub(in crate::course) fn matrix(trace: &Trace, site: Site) -> Result<Array2<f32>
         .map_err(|_| missing())
 }
 
+/// The stages a [`Scan`] is made of.
+pub(super) const OF_SCANS: [Probe; 5] = [
+    Probe::ConvOut,
+    Probe::Delta,
+    Probe::B,
+    Probe::C,
+    Probe::ScanOut,
+];
+
 /// The scans of these blocks over a text.
 ///
 /// # Errors
@@ -130,20 +142,25 @@ pub(in crate::course) fn scans(
     layers: &[usize],
     backend: &mut dyn Backend,
 ) -> Result<Vec<Scan>, JobError> {
-    let probes = [
-        Probe::ConvOut,
-        Probe::Delta,
-        Probe::B,
-        Probe::C,
-        Probe::ScanOut,
-    ];
-    let (trace, _) = traced(model, ids, layers, &probes, backend)?;
+    let (trace, _) = traced(model, ids, layers, &OF_SCANS, backend)?;
+    scans_of(model, &trace, layers)
+}
+
+/// The scans of these blocks from a record of [`OF_SCANS`]; a block that is not Mamba-1 has none.
+///
+/// # Errors
+/// When a stage was not recorded.
+pub(super) fn scans_of(
+    model: &Model,
+    trace: &Trace,
+    layers: &[usize],
+) -> Result<Vec<Scan>, JobError> {
     let mut found = Vec::new();
     for &layer in layers {
         let Some(Mixer::Mamba(mixer)) = model.layers.get(layer).map(|layer| &layer.mixer) else {
             continue;
         };
-        let value = |probe| matrix(&trace, Site::layer(layer, probe));
+        let value = |probe| matrix(trace, Site::layer(layer, probe));
         found.push(Scan {
             layer,
             u_ld: value(Probe::ConvOut)?,
@@ -156,4 +173,52 @@ pub(in crate::course) fn scans(
         });
     }
     Ok(found)
+}
+
+/// The backend a study runs a model on, and the sentence to show where it is not the one chosen in the menu: one that cannot open
+/// the model gives way to the quick one.
+///
+/// # Errors
+/// When there is no quick one either.
+pub(in crate::course) fn chosen<'w>(
+    workshop: &'w mut Workshop,
+    name: &str,
+    model: &ModelRef,
+) -> Result<(&'w mut dyn Backend, Option<String>), JobError> {
+    let opened = match workshop.backend(name) {
+        Ok(backend) => backend.open(model).map_err(JobError::from),
+        Err(error) => Err(error),
+    };
+    match opened.map(drop) {
+        Ok(()) => Ok((workshop.backend(name)?, None)),
+        Err(error) => {
+            let said =
+                format!("Computed on the backend \"{FALLBACK}\", not on \"{name}\": {error}");
+            Ok((workshop.backend(FALLBACK)?, Some(said)))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use mambascope_core::backend::{FastBackend, NaiveBackend};
+    use mambascope_core::checkpoint::embedded;
+
+    use super::*;
+
+    #[test]
+    fn the_chosen_backend_is_used_and_another_only_with_a_sentence() {
+        let model = ModelRef(Arc::new(embedded().unwrap()));
+        let mut workshop = Workshop::new(vec![
+            Box::new(NaiveBackend::default()),
+            Box::new(FastBackend::new(1).unwrap()),
+        ]);
+        let (backend, said) = chosen(&mut workshop, "naive", &model).unwrap();
+        assert_eq!((backend.name(), said), ("naive", None));
+        let (backend, said) = chosen(&mut workshop, "cuda", &model).unwrap();
+        assert_eq!(backend.name(), "fast");
+        assert!(said.unwrap().contains("not on \"cuda\""));
+    }
 }

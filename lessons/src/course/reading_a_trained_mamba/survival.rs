@@ -78,6 +78,9 @@ pub(super) fn survival(scan: &Scan, j: usize, most_holders: usize) -> Survival {
 
 /// Places of the largest magnitudes, largest first.
 pub(super) fn strongest(values: &[f32], most: usize) -> Vec<usize> {
+    if most == 0 {
+        return Vec::new();
+    }
     let mut places: Vec<usize> = (0..values.len()).collect();
     let larger = |&i: &usize, &k: &usize| values[k].abs().total_cmp(&values[i].abs());
     if most < places.len() {

@@ -2,17 +2,18 @@
 
 use std::ops::ControlFlow;
 
-use egui::{TextEdit, Ui};
+use egui::Ui;
 use egui_plot::{Line, VLine};
 use mambascope_core::job::{JobError, ModelRef, Progress, Workshop};
 use mambascope_core::study::Study;
 use serde::{Deserialize, Serialize};
 
-use super::records::{NO_SCANS, ids_of, scan_layers, scans, texts_of};
+use super::model_controls::{capped, text_to_read};
+use super::records::{NO_SCANS, chosen, ids_of, scan_layers, scans, texts_of};
 use super::survival::{Survival, median, survival};
 use crate::demo::{Around, Demo, Scene};
 use crate::theme;
-use crate::widgets::controls::{choice, controls, picture, slider};
+use crate::widgets::controls::{choice, controls, picture};
 use crate::widgets::plots::{footnote, line_key, over_tokens, show_plot};
 use crate::widgets::{Ribbon, RibbonToken, Scale, number, visible_token};
 
@@ -23,7 +24,9 @@ const MOST_TEXT: usize = 300;
 /// Largest layer a preset may name.
 const MOST_LAYER: usize = 255;
 /// Entries listed.
-const HOLDERS: usize = 8;
+const HOLDERS: usize = 20;
+/// Of them in a row of the list.
+const IN_A_ROW: usize = 4;
 
 /// Which share is drawn layer by layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -62,6 +65,7 @@ impl Default for SurvivingShare {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Asked {
     model: ModelRef,
+    backend: String,
     text: String,
     token: usize,
 }
@@ -74,6 +78,8 @@ pub struct Memory {
     layers: Vec<Survival>,
     median_stored: Vec<f32>,
     median_read: Vec<f32>,
+    /// Why it was not computed where it was asked.
+    elsewhere: Option<String>,
 }
 
 impl Study for Asked {
@@ -90,7 +96,8 @@ impl Study for Asked {
         }
         let ids = ids_of(&self.model, &self.text, MOST_TOKENS)?;
         let token = self.token.min(ids.len().saturating_sub(1));
-        let found = scans(&self.model, &ids, &layers, workshop.backend("fast")?)?;
+        let (backend, elsewhere) = chosen(workshop, &self.backend, &self.model)?;
+        let found = scans(&self.model, &ids, &layers, backend)?;
         let mut memories = Vec::new();
         for (done, scan) in found.iter().enumerate() {
             let count = Progress::Count {
@@ -118,6 +125,7 @@ impl Study for Asked {
             median_stored: over_layers(|memory| &memory.stored),
             median_read: over_layers(|memory| &memory.read),
             layers: memories,
+            elsewhere,
         }))
     }
 }
@@ -130,18 +138,14 @@ impl Demo for SurvivingShare {
     fn study(&self, around: &Around) -> Option<Asked> {
         Some(Asked {
             model: around.model.clone()?,
+            backend: around.backend.clone(),
             text: self.text.clone(),
             token: self.token,
         })
     }
 
     fn ui(&mut self, ui: &mut Ui, scene: &Scene<'_, Option<Memory>>) {
-        let edit = TextEdit::singleline(&mut self.text)
-            .char_limit(MOST_TEXT)
-            .desired_width(f32::INFINITY);
-        ui.add(edit).widget_info(|| {
-            egui::WidgetInfo::labeled(egui::accesskit::Role::TextInput, true, "text to read")
-        });
+        text_to_read(ui, &mut self.text, MOST_TEXT);
         match scene.answer {
             Some(Some(answer)) => self.answered(ui, answer),
             Some(None) => {
@@ -206,8 +210,6 @@ impl SurvivingShare {
             self.token = chosen;
         }
         let most_layer = answer.layers.len().saturating_sub(1);
-        let mut layer = self.layer.min(most_layer);
-        let mut cursor = self.cursor.clamp(answer.token.min(last), last);
         controls(ui, |ui| {
             choice(
                 ui,
@@ -218,13 +220,11 @@ impl SurvivingShare {
                     (Share::Read, "what is read"),
                 ],
             );
-            if slider(ui, "Mamba layer", &mut layer, 0..=most_layer).changed() {
-                self.layer = layer;
-            }
-            if slider(ui, "cursor, token", &mut cursor, answer.token..=last).changed() {
-                self.cursor = cursor;
-            }
+            capped(ui, "Mamba layer", &mut self.layer, 0..=most_layer);
+            capped(ui, "cursor, token", &mut self.cursor, answer.token..=last);
         });
+        let layer = self.layer.min(most_layer);
+        let cursor = self.cursor.clamp(answer.token.min(last), last);
         let clicked = picture(ui, 250.0, |ui| self.plot(ui, answer, layer, cursor));
         if let Some(clicked) = clicked {
             self.cursor = clicked.clamp(answer.token, last);
@@ -328,19 +328,20 @@ fn holders(ui: &mut Ui, answer: &Memory, memory: &Survival, cursor: usize) {
     ));
     footnote(
         ui,
-        "Entries of the state that hold most of it there, with their share of what the layer still holds, and half-life at their mean Δ:",
+        "The 20 entries of the state that hold most of it there: channel, slot; share of what the layer still holds; half-life at their mean Δ, in tokens.",
         weak,
     );
     let found = memory.holders.get(since).map_or(&[][..], Vec::as_slice);
     egui::Grid::new("holders")
-        .num_columns(4)
+        .num_columns(IN_A_ROW)
         .spacing(egui::vec2(28.0, 2.0))
         .show(ui, |ui| {
-            for pair in found.chunks(2) {
-                for holder in pair {
-                    ui.label(format!("channel {}, slot {}", holder.channel, holder.slot));
+            for row in found.chunks(IN_A_ROW) {
+                for holder in row {
                     ui.label(format!(
-                        "{:.2} %, half-life {} tokens",
+                        "{}, {}: {:.2} %, {}",
+                        holder.channel,
+                        holder.slot,
                         100.0 * holder.share,
                         number(rounded(holder.half_life))
                     ));
@@ -348,6 +349,9 @@ fn holders(ui: &mut Ui, answer: &Memory, memory: &Survival, cursor: usize) {
                 ui.end_row();
             }
         });
+    if let Some(elsewhere) = &answer.elsewhere {
+        footnote(ui, elsewhere, weak);
+    }
 }
 
 /// To two digits or so: a half-life is no more exact than the mean it is made from.

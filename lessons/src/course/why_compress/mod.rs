@@ -6,7 +6,7 @@ mod ledger;
 mod pairs;
 mod state_and_cache;
 mod towers;
-mod weights;
+pub(super) mod weights;
 
 use crate::demo::DemoEntry;
 use crate::experiment::Experiment;
