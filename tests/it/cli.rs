@@ -511,9 +511,47 @@ fn bench_needs_no_checkpoint() {
     let figures: serde_json::Value = serde_json::from_str(&stdout(&output)).unwrap();
     assert_eq!(figures["model"], "mamba-130m of random weights");
     assert_eq!(figures["chunk"], 4);
-    // Two bytes of each matrix in the model, four once it is widened.
+    // Two bytes of each matrix, as it is stored and read.
     let bytes = figures["weight_bytes"].as_u64().unwrap();
-    assert!((770_000_000..778_000_000).contains(&bytes), "{bytes}");
+    assert!((259_000_000..262_000_000).contains(&bytes), "{bytes}");
+}
+
+#[test]
+fn bench_says_what_a_number_format_costs() {
+    let figures = |dtype: &str| -> serde_json::Value {
+        let sizes = [
+            "--prompt",
+            "40",
+            "--tokens",
+            "2",
+            "--repeats",
+            "1",
+            "--json",
+        ];
+        let format = ["bench", "--backend", "fast", "--dtype", dtype];
+        let output = run(&[&format[..], &sizes].concat());
+        assert!(output.status.success(), "{}", stderr(&output));
+        serde_json::from_str(&stdout(&output)).unwrap()
+    };
+    let [stored, int8] = ["bf16", "int8"].map(figures);
+    assert_eq!(stored["kl_nats"], 0.0);
+    let kl = int8["kl_nats"].as_f64().unwrap();
+    assert!((1e-7..0.05).contains(&kl), "{kl}");
+    let bytes = |figures: &serde_json::Value| figures["weight_bytes"].as_f64().unwrap();
+    assert!(bytes(&int8) < 0.6 * bytes(&stored));
+    for figures in [stored, int8] {
+        for name in [
+            "prefill_tokens_per_s",
+            "decode_tokens_per_s",
+            "bandwidth_bytes_per_s",
+            "gemm_flops_per_s",
+            "prefill_share_of_gemm",
+            "decode_share_of_bandwidth",
+        ] {
+            let figure = figures[name].as_f64().unwrap();
+            assert!(figure > 0.0 && figure.is_finite(), "{name}: {figure}");
+        }
+    }
 }
 
 const SMALL_SCAN: [&str; 12] = [
@@ -614,7 +652,7 @@ fn wrong_usage_is_answered_with_help() {
         &["check", "--prompt", "without a backend"],
         &["bench", "--synthetic", "mamba-130m", "--model", "x"],
         &["bench", "--synthetic", "mamba-900b"],
-        &["bench", "--dtype", "f16"],
+        &["bench", "--dtype", "int4"],
         &["bench", "--synthetic", "mamba-130m", "--dtype", "f64"],
         &["bench", "--chunk", "0"],
         &["bench", "--tokens", "3", "scan"],

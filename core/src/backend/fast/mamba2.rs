@@ -162,7 +162,7 @@ impl Mamba2Block {
             // Chunks never form the states in between: who wants to see them gets the recurrence.
             let mut h_lhpn = Array4::zeros((tokens, h, p, n));
             for (l, y_d) in y_ld.chunks_exact_mut(d).enumerate() {
-                ssd.step(l, &mut self.h_hpn, y_d);
+                ssd.step(l, &mut self.h_hpn, y_d, pass.products.threads);
                 let mut seen = h_lhpn.index_axis_mut(ndarray::Axis(0), l);
                 seen.iter_mut()
                     .zip(&self.h_hpn)

@@ -14,12 +14,16 @@ use faer::linalg::matmul::matmul;
 use faer::{Accum, MatMut, MatRef, Par};
 use rayon::prelude::*;
 
+use super::hand_out;
 use super::math::{exp_multiply, multiply_add_scalar, recur};
 use super::matmul::Rows;
 use super::session::room;
 
 /// Below this many multiply-adds a second thread costs more than it brings.
 const PARALLEL_FROM: usize = 1 << 18;
+
+/// The same for the values of the state that one token moves.
+const PARALLEL_STEP: usize = 1 << 16;
 
 /// Sizes of a scan.
 #[derive(Clone, Copy)]
@@ -82,7 +86,7 @@ impl Ssd<'_> {
     ) {
         let tokens = self.tokens();
         if tokens == 1 {
-            return self.step(0, h_hpn, y_ld);
+            return self.step(0, h_hpn, y_ld, threads);
         }
         // Never longer than the text: a file may name any chunk.
         let chunk = chunk.clamp(1, tokens);
@@ -94,7 +98,7 @@ impl Ssd<'_> {
     }
 
     /// One token by the recurrence.
-    pub(super) fn step(&self, l: usize, h_hpn: &mut [f32], y_d: &mut [f32]) {
+    pub(super) fn step(&self, l: usize, h_hpn: &mut [f32], y_d: &mut [f32], threads: usize) {
         let SsdDims {
             heads,
             head_dim,
@@ -102,7 +106,8 @@ impl Ssd<'_> {
             ..
         } = self.dims;
         let states = h_hpn.chunks_exact_mut(self.dims.state_len());
-        for (h, (h_pn, y_p)) in states.zip(y_d.chunks_exact_mut(head_dim)).enumerate() {
+        let pieces = states.zip(y_d.chunks_exact_mut(head_dim)).enumerate();
+        let head = |(h, (h_pn, y_p)): (usize, (&mut [f32], &mut [f32]))| {
             let g = h / self.dims.heads_of_a_group();
             let delta = self.delta_lh[l * heads + h];
             let x_p = &self.x.row(l)[h * head_dim..][..head_dim];
@@ -111,7 +116,11 @@ impl Ssd<'_> {
             let decay = (delta * self.a_h[h]).exp();
             recur(h_pn, y_p, decay, delta, x_p, b_n, c_n);
             multiply_add_scalar(y_p, self.d_skip_h[h], x_p);
-        }
+        };
+        // The state comes from memory, as weights do.
+        let is_small = heads * self.dims.state_len() < PARALLEL_STEP;
+        let threads = if is_small { 1 } else { threads };
+        hand_out(pieces, threads, || (), |(), piece| head(piece));
     }
 
     /// `q` tokens from `start` on; `y_ld` begins with theirs.

@@ -68,8 +68,13 @@ impl Packed {
         self.panel = if rounding.is_some() {
             bf16::PANEL_TOKENS
         } else {
-            panel_tokens()
+            Arch::new().dispatch(PanelTokens)
         };
+        self.fill_panels(x, rounding, threads);
+    }
+
+    fn fill_panels(&mut self, x: Rows<'_>, rounding: Option<Instruction>, threads: usize) {
+        let tokens = self.tokens;
         let (panel, panels) = (self.panel, tokens.div_ceil(self.panel));
         // A panel's tokens beyond the last are computed and dropped.
         if rounding.is_some() {
@@ -132,16 +137,15 @@ const fn most_registers<S: Simd>() -> usize {
     if S::REGISTER_COUNT >= 32 { 4 } else { 2 }
 }
 
-fn panel_tokens() -> usize {
-    struct Op;
-    impl WithSimd for Op {
-        type Output = usize;
-        #[inline(always)]
-        fn with_simd<S: Simd>(self, _: S) -> usize {
-            most_registers::<S>() * S::F32_LANES
-        }
+/// Tokens of a panel.
+struct PanelTokens;
+
+impl WithSimd for PanelTokens {
+    type Output = usize;
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) -> usize {
+        most_registers::<S>() * S::F32_LANES
     }
-    Arch::new().dispatch(Op)
 }
 
 struct Task<'a> {
@@ -241,6 +245,92 @@ fn put(sums: &Sums, panel: usize, first: usize, y_lo: &mut ArrayViewMut2<'_, f32
         };
         for (row, y) in y_o.iter_mut().enumerate() {
             *y = sums[row * panel + lane];
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ndarray::Array2;
+    use pulp::Scalar;
+
+    use super::*;
+    use crate::noise::Noise;
+    use crate::tensor::{Dtype, Tensor};
+
+    /// y of a product by one width of registers.
+    fn product<S: Simd>(simd: S, x: Rows<'_>, tokens: usize, weight: &Tensor) -> Array2<f32> {
+        let mut packed = Packed {
+            tokens,
+            width: x.width,
+            panel: simd.vectorize(PanelTokensOf(simd)),
+            ..Packed::default()
+        };
+        packed.fill_panels(x, None, 1);
+        let mut y_lo = Array2::from_elem((tokens, weight.shape()[0]), f32::NAN);
+        let task = Task {
+            packed: &packed,
+            weight: weight.numbers(),
+            y_lo: y_lo.view_mut(),
+            widened: &mut Vec::new(),
+        };
+        simd.vectorize(TaskOf(simd, task));
+        y_lo
+    }
+
+    struct PanelTokensOf<S>(S);
+
+    impl<S: Simd> pulp::NullaryFnOnce for PanelTokensOf<S> {
+        type Output = usize;
+        fn call(self) -> usize {
+            PanelTokens.with_simd(self.0)
+        }
+    }
+
+    struct TaskOf<'a, S>(S, Task<'a>);
+
+    impl<S: Simd> pulp::NullaryFnOnce for TaskOf<'_, S> {
+        type Output = ();
+        #[inline(always)]
+        fn call(self) {
+            self.1.with_simd(self.0);
+        }
+    }
+
+    #[test]
+    fn every_width_of_registers_gives_the_same_sums() {
+        let noise = Noise::new(11, "tile");
+        let (tokens, width) = (37, 52);
+        let x: Vec<f32> = (0..tokens * width).map(|i| noise.normal(i)).collect();
+        let x = Rows::whole(&x, width);
+        for dtype in [Dtype::F32, Dtype::F16, Dtype::Bf16, Dtype::Int8] {
+            let rows = TASK_ROWS - 5;
+            let values: Vec<f32> = (0..rows * width).map(|i| noise.normal(i + 9999)).collect();
+            let weight = Tensor::from_f32(vec![rows, width], &values).unwrap();
+            let weight = weight.recast(dtype).unwrap();
+            let wide: Vec<f32> = weight.iter_f32().collect();
+            let mut found = vec![product(Scalar::new(), x, tokens, &weight)];
+            #[cfg(target_arch = "x86_64")]
+            {
+                let avx2 = pulp::x86::V3::try_new();
+                found.extend(avx2.map(|simd| product(simd, x, tokens, &weight)));
+                let avx512 = pulp::x86::V4::try_new();
+                found.extend(avx512.map(|simd| product(simd, x, tokens, &weight)));
+            }
+            #[cfg(target_arch = "aarch64")]
+            {
+                let neon = pulp::aarch64::Neon::try_new();
+                found.extend(neon.map(|simd| product(simd, x, tokens, &weight)));
+            }
+            for y_lo in found {
+                for ((token, row), y) in y_lo.indexed_iter() {
+                    let terms = x.row(token).iter().zip(&wide[row * width..][..width]);
+                    let terms = terms.map(|(x, w)| f64::from(*x) * f64::from(*w));
+                    let size: f64 = terms.clone().map(f64::abs).sum();
+                    let apart = (f64::from(*y) - terms.sum::<f64>()).abs();
+                    assert!(apart <= 1e-6 * size, "{dtype:?} {token} {row}: {y}");
+                }
+            }
         }
     }
 }

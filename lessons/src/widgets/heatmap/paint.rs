@@ -137,6 +137,9 @@ fn bar_ticks(scale: &Scale, height: f32) -> Vec<Tick> {
 }
 
 /// Everything that is drawn for one map in one frame.
+/// By so much of a cell colours are taken beside where they are drawn: more than rounding, less than can be seen.
+const NUDGE: f32 = 2e-3;
+
 pub(super) struct Canvas<'a> {
     pub map: &'a Heatmap<'a>,
     pub layout: &'a Layout,
@@ -175,8 +178,10 @@ impl Canvas<'_> {
         let end = |bins: Bins| (bins.first + bins.count * bins.size) as f64;
         let at = |row, col| pos2(self.projection.x(col), self.projection.y(row));
         let rect = Rect::from_min_max(at(start(rows), start(cols)), at(end(rows), end(cols)));
-        let whole = Rect::from_min_max(Pos2::ZERO, pos2(1.0, 1.0));
-        painter.image(texture.id(), rect, whole, Color32::WHITE);
+        // Where two cells meet in the middle of a pixel, every graphics driver rounds to the same one.
+        let nudge = |bins: Bins| NUDGE / bins.count.max(1) as f32;
+        let uv = Rect::from_min_size(pos2(nudge(cols), nudge(rows)), vec2(1.0, 1.0));
+        painter.image(texture.id(), rect, uv, Color32::WHITE);
     }
 
     /// Frame of the map; it shows the keyboard focus.
