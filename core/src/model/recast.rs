@@ -2,6 +2,7 @@
 
 use half::{bf16, f16};
 use rayon::prelude::*;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use super::{FeedForward, Layer, Mixer, Mlp, Model};
@@ -16,13 +17,54 @@ impl Model {
     ///
     /// # Errors
     /// Never for a model whose shapes were checked.
-    pub fn recast(mut self, dtype: Dtype) -> Result<Self, TensorError> {
+    pub fn recast(self, dtype: Dtype) -> Result<Self, TensorError> {
+        let (recast, _) = self.recast_unless(dtype, &mut |_, _| ControlFlow::Continue(()))?;
+        Ok(recast)
+    }
+
+    /// The same; `progress` hears the matrices done and how many there are, and may stop it: the second value says whether it did.
+    ///
+    /// # Errors
+    /// As [`Model::recast`].
+    pub fn recast_unless(
+        mut self,
+        dtype: Dtype,
+        progress: &mut dyn FnMut(usize, usize) -> ControlFlow<()>,
+    ) -> Result<(Self, ControlFlow<()>), TensorError> {
+        let mut matrices = self.matrices_mut();
+        let total = matrices.len();
+        for (done, matrix) in matrices.iter_mut().enumerate() {
+            if progress(done, total).is_break() {
+                return Ok((self, ControlFlow::Break(())));
+            }
+            **matrix = matrix.recast(dtype)?;
+        }
+        Ok((self, ControlFlow::Continue(())))
+    }
+
+    fn matrices_mut(&mut self) -> Vec<&mut Tensor> {
         let layers = self.layers.iter_mut().flat_map(Layer::matrices_mut);
         let all = [&mut self.embedding].into_iter().chain(&mut self.head);
-        for matrix in all.chain(layers) {
-            *matrix = matrix.recast(dtype)?;
-        }
-        Ok(self)
+        all.chain(layers).collect()
+    }
+
+    /// Bytes of the weights as they are stored.
+    pub fn stored_bytes(&self) -> usize {
+        self.tensors().map(Tensor::byte_len).sum()
+    }
+
+    /// Bytes the weights would take after [`Model::recast`].
+    pub fn bytes_as(&self, dtype: Dtype) -> usize {
+        // A copy shares the bytes.
+        let mut copy = self.clone();
+        let matrices = copy.matrices_mut();
+        let before: usize = matrices.iter().map(|matrix| matrix.byte_len()).sum();
+        let after = matrices.iter().map(|matrix| {
+            let bytes = dtype.bytes_of(matrix.shape());
+            bytes.unwrap_or(matrix.byte_len())
+        });
+        let after: usize = after.sum();
+        self.stored_bytes() - before + after
     }
 
     /// Weights of the blocks' matrices, which every token is multiplied with.

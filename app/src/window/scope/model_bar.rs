@@ -23,7 +23,8 @@ impl ScopePage {
                 ui.label("loading the model…");
                 return;
             };
-            backend_menu(ui, settings, around);
+            self.backend_menu(ui, settings, around);
+            self.weights_menu(ui, around);
             self.parity(ui, settings, around);
             if ui.button("Model card").clicked() {
                 around.requests.push(Request::ShowCard);
@@ -139,30 +140,6 @@ fn short_name(path: &Path, paths: &[PathBuf]) -> String {
     }
 }
 
-fn backend_menu(ui: &mut Ui, settings: &mut ScopeSettings, around: &Around<'_>) {
-    let current = around
-        .backends
-        .iter()
-        .find(|choice| choice.name == settings.backend);
-    let title = current.map_or(settings.backend.as_str(), |choice| choice.title);
-    ui.menu_button(format!("Runs on: {title}"), |ui| {
-        ui.set_min_width(300.0);
-        for choice in around.backends {
-            ui.add_enabled_ui(choice.unavailable.is_none(), |ui| {
-                if ui
-                    .radio(settings.backend == choice.name, choice.title)
-                    .clicked()
-                {
-                    choice.name.clone_into(&mut settings.backend);
-                }
-            });
-            if let Some(reason) = &choice.unavailable {
-                ui.label(RichText::new(reason).small().color(palette(ui).weak_text));
-            }
-        }
-    });
-}
-
 struct Fact {
     text: String,
     meaning: &'static str,
@@ -190,7 +167,7 @@ fn facts(model: &Model) -> Vec<Fact> {
         },
         Fact {
             text: dtypes.join(" + "),
-            meaning: "Number formats of the weights; the computation is in f32.",
+            meaning: "Number formats of the weights; sums and states are f32.",
         },
         Fact {
             text: format!("{} on disk", bytes_text(model.bytes_on_disk)),
