@@ -6,7 +6,7 @@ use mambascope_core::engine::Engine;
 use mambascope_core::job::ModelRef;
 use mambascope_core::speed::{Speed, SpeedStudy};
 
-use super::measuring::Measuring;
+use super::measuring::{Measuring, framed};
 use super::{Around, ScopePage};
 use crate::backends::BackendChoice;
 use crate::window::{ScopeSettings, bytes_text, palette};
@@ -127,7 +127,7 @@ pub fn backend_rows(
                     Some(_) => format!("Measure {} again", choice.title),
                     None => format!("Measure {}", choice.title),
                 };
-                let button = ui.add_enabled(!busy, egui::Button::new(text).small());
+                let button = ui.add_enabled(!busy, framed(ui, text).small());
                 let button = button.on_hover_text(
                     "Reads and writes a short text on this backend, up to three times, and tells how many tokens a second that are.",
                 );
@@ -188,9 +188,30 @@ fn speed_lines(ui: &mut Ui, speed: &Speed) {
 
 /// Three digits that matter, thousands set apart.
 fn rate_text(rate: f64) -> String {
-    match rate {
-        r if r >= 9_999.5 => format!("{:.0} thousand", r / 1e3),
-        r if r >= 99.95 => format!("{r:.0}"),
-        r => format!("{r:.1}"),
+    if rate < 99.95 {
+        return format!("{rate:.1}");
+    }
+    let step = 10f64.powf(rate.log10().floor() - 2.0);
+    let digits = format!("{:.0}", (rate / step).round() * step);
+    let places = digits.len();
+    let apart = digits.chars().enumerate().map(|(i, digit)| {
+        let comma = i > 0 && (places - i).is_multiple_of(3);
+        let comma = if comma { "," } else { "" };
+        format!("{comma}{digit}")
+    });
+    apart.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rates_have_three_digits() {
+        let texts = [0.31, 42.0, 99.96, 1_234.5, 12_345.0, 999_960.0].map(rate_text);
+        assert_eq!(
+            texts,
+            ["0.3", "42.0", "100", "1,230", "12,300", "1,000,000"]
+        );
     }
 }

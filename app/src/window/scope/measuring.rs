@@ -1,6 +1,6 @@
 //! A measurement that is asked for by hand: on the worker, in a slot of its own, with its progress and a way to stop it.
 
-use egui::{RichText, Ui};
+use egui::{Button, RichText, Stroke, Ui};
 use mambascope_core::engine::{Engine, Reply};
 use mambascope_core::job::{Answer, Job};
 use mambascope_core::study::{Study, StudyJob};
@@ -83,7 +83,7 @@ impl<S: Study> Measuring<S> {
     pub(super) fn way(&mut self, ui: &mut Ui, engine: &Engine) {
         if self.reply.busy {
             ui.horizontal(|ui| {
-                if ui.button("Cancel measuring").clicked() {
+                if ui.add(framed(ui, "Cancel measuring")).clicked() {
                     self.cancel(engine);
                 }
                 progress(ui, &self.reply, "waiting for the worker");
@@ -93,4 +93,12 @@ impl<S: Study> Measuring<S> {
             ui.label(text.small().color(palette(ui).weak_text));
         }
     }
+}
+
+/// A button that looks like one in a menu too, where buttons have no frame.
+pub(super) fn framed<'a>(ui: &Ui, text: impl Into<String>) -> Button<'a> {
+    let palette = palette(ui);
+    Button::new(text.into())
+        .fill(palette.surface)
+        .stroke(Stroke::new(1.0, palette.border))
 }

@@ -147,7 +147,6 @@ struct Fact {
 
 fn facts(model: &Model) -> Vec<Fact> {
     let config = &model.config;
-    let dtypes: Vec<_> = model.dtypes().iter().map(|dtype| dtype.name()).collect();
     vec![
         Fact {
             text: config.family.entry().title.to_owned(),
@@ -164,10 +163,6 @@ fn facts(model: &Model) -> Vec<Fact> {
         Fact {
             text: format!("{} parameters", count_text(model.parameters())),
             meaning: "Weights, a tied head counted once.",
-        },
-        Fact {
-            text: dtypes.join(" + "),
-            meaning: "Number formats of the weights; sums and states are f32.",
         },
         Fact {
             text: format!("{} on disk", bytes_text(model.bytes_on_disk)),

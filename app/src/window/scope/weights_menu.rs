@@ -11,7 +11,7 @@ use mambascope_core::model::Model;
 use mambascope_core::precision::{Form, PrecisionStudy, coarser_forms};
 use mambascope_core::tensor::Dtype;
 
-use super::measuring::Measuring;
+use super::measuring::{Measuring, framed};
 use super::{Around, ScopePage};
 use crate::window::{Request, Stored, bytes_text, palette};
 
@@ -59,10 +59,8 @@ pub enum WeightsClick {
 impl ScopePage {
     pub(super) fn weights_menu(&mut self, ui: &mut Ui, around: &mut Around<'_>) {
         let Some(stored) = around.stored else { return };
-        let title = match stored.dtype {
-            None => format!("Weights: {}", stored_name(&stored.model)),
-            Some(dtype) => format!("Weights: {}", name(dtype)),
-        };
+        let dtype = stored.dtype.unwrap_or_else(|| stored.model.main_dtype());
+        let title = format!("Weights: {}", name(dtype));
         let stays = MenuConfig::new().close_behavior(PopupCloseBehavior::CloseOnClickOutside);
         MenuButton::new(title).config(stays).ui(ui, |ui| {
             ui.set_width(WIDTH);
@@ -152,16 +150,17 @@ pub fn weights_rows(
             .to_owned(),
     }));
     ui.label(small(&rounding_text(forms)));
-    ui.label(small(
-        "Only matrices change: A, convolutions, norms and biases stay, and so do state and sums, in f32. The stored form stays in memory \
-         beside a coarser one.",
-    ));
-    if forms.is_none()
-        && ui
-            .add_enabled(!busy, egui::Button::new("Measure the forms"))
-            .clicked()
-    {
-        clicked = Some(WeightsClick::Measure);
+    let formats: Vec<_> = model.dtypes().into_iter().map(name).collect();
+    ui.label(small(&format!(
+        "Stored as {}. Only matrices change: A, convolutions, norms and biases stay, and state and sums are f32. The stored form stays in \
+         memory beside a coarser one.",
+        formats.join(" and ")
+    )));
+    if forms.is_none() {
+        let button = ui.add_enabled(!busy, framed(ui, "Measure the forms"));
+        if button.clicked() {
+            clicked = Some(WeightsClick::Measure);
+        }
     }
     clicked
 }
@@ -181,7 +180,7 @@ fn divergence_cells(ui: &mut Ui, form: &Form) {
 /// What is rounded on the way, and what that does.
 fn rounding_text(forms: Option<&[Form]>) -> String {
     let rule = "With bf16 weights the fast backend rounds what large products multiply to bf16 too, where the processor can, in passes \
-                nobody watches: all that this page shows is exact.";
+                nobody watches: nothing that this page shows is rounded so.";
     let measured = forms.map(|forms| of(forms, Dtype::Bf16, true));
     match measured {
         None => rule.to_owned(),
