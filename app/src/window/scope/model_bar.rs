@@ -161,12 +161,12 @@ fn facts(model: &Model) -> Vec<Fact> {
             meaning: "What mixes tokens: for a scan the hidden state of one layer, for attention its heads and those of its cache.",
         },
         Fact {
-            text: format!("{} parameters", count_text(model.parameters())),
-            meaning: "Weights, a tied head counted once.",
-        },
-        Fact {
-            text: format!("{} on disk", bytes_text(model.bytes_on_disk)),
-            meaning: "Bytes of the weight files.",
+            text: format!(
+                "{} parameters in {}",
+                count_text(model.parameters()),
+                bytes_text(model.stored_bytes() as u64)
+            ),
+            meaning: "Weights, a tied head counted once, and their bytes.",
         },
     ]
 }

@@ -152,13 +152,15 @@ pub fn weights_rows(
     ui.label(small(&rounding_text(forms)));
     let formats: Vec<_> = model.dtypes().into_iter().map(name).collect();
     ui.label(small(&format!(
-        "Stored as {}. Only matrices change: A, convolutions, norms and biases stay, and state and sums are f32. The stored form stays in \
+        "Stored as {}, {} on disk. Only matrices change: A, convolutions, norms and biases stay, and state and sums are f32. The stored form stays in \
          memory beside a coarser one.",
-        formats.join(" and ")
+        formats.join(" and "),
+        bytes_text(model.bytes_on_disk),
     )));
     if forms.is_none() {
-        let button = ui.add_enabled(!busy, framed(ui, "Measure the forms"));
-        if button.clicked() {
+        // In a row, for a menu makes its buttons as wide as itself.
+        let button = ui.horizontal(|ui| ui.add_enabled(!busy, framed(ui, "Measure the forms")));
+        if button.inner.clicked() {
             clicked = Some(WeightsClick::Measure);
         }
     }
