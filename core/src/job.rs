@@ -14,6 +14,7 @@ use crate::model::Model;
 use crate::parity::{Parity, ParityJob, REFERENCE, parity};
 use crate::recall::{RecallError, RecallJob, RecallTable, recall};
 use crate::study::{StudyAnswer, StudyJob};
+use crate::tensor::{Dtype, TensorError};
 use crate::trace::TraceError;
 use crate::trace_file::{TraceFile, TraceJob};
 use crate::watch::{Watch, WatchJob, Watched};
@@ -42,6 +43,13 @@ pub enum Job {
     LoadEmbedded(&'static str),
     /// Load a folder, or the folder of a file.
     Load(PathBuf),
+    /// Bring a model's matrices to a number format; without one, give it as it is stored.
+    Recast {
+        /// The model as it is stored.
+        model: ModelRef,
+        /// The format.
+        dtype: Option<Dtype>,
+    },
     /// Read and write a text, and look at it.
     Watch(WatchJob),
     /// Look at what there is of a text, and read or write nothing more of it.
@@ -237,6 +245,10 @@ impl Workshop {
                 };
                 Ok(Answer::Model(Arc::new(checkpoint::load(path, &share)?)))
             }
+            Job::Recast { model, dtype } => Ok(Answer::Model(match dtype {
+                Some(dtype) => Arc::new(recast(model, *dtype, progress)?),
+                None => Arc::clone(model),
+            })),
             Job::Watch(watch) => self.watch(watch, |text| text.run(watch, progress)),
             Job::Look(watch) => self.watch(watch, |text| Ok(text.look(watch))),
             Job::Compare(job) => {
@@ -287,6 +299,29 @@ impl Workshop {
         self.watch = Some(watch);
         Ok(Answer::Watched(Arc::new(watched)))
     }
+}
+
+/// The model in another number format, which its name then says.
+fn recast(
+    model: &Arc<Model>,
+    dtype: Dtype,
+    progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
+) -> Result<Model, JobError> {
+    let said = |reason: TensorError| JobError::Study(reason.to_string());
+    let report = &mut |done, total| {
+        progress(Progress::Count {
+            what: "matrices brought to another number format",
+            done,
+            total,
+        })
+    };
+    let copy = Model::clone(model);
+    let (mut recast, went) = copy.recast_unless(dtype, report).map_err(said)?;
+    recast.name = format!("{} ({})", model.name, dtype.name().to_lowercase());
+    if went.is_break() {
+        return Err(LoadError::Cancelled { file: recast.name }.into());
+    }
+    Ok(recast)
 }
 
 fn saved(path: &std::path::Path) -> Answer {

@@ -43,6 +43,7 @@ pub mod precision;
 pub mod recall;
 pub mod s4;
 pub mod scan;
+pub mod speed;
 pub mod state;
 pub mod study;
 pub mod tensor;

@@ -10,6 +10,7 @@ use ndarray::ArrayViewD;
 use crate::backend::{Backend, BackendError, DEFAULT_CHUNK, FastBackend, Rounding, Session};
 use crate::job::{JobError, ModelRef, Progress, Workshop};
 use crate::model::Model;
+use crate::speed::spread_ids;
 use crate::study::Study;
 use crate::tensor::Dtype;
 use crate::trace::{Probe, Site, Tap};
@@ -21,20 +22,20 @@ const TEXT: &str = "The lamp in the window had burned all night, and when the ol
     seen a sail behind the rocks, very small and very white, and that it did not move.";
 
 /// Ids read where there is no tokenizer.
-const TOKENS: u32 = 100;
+const TOKENS: usize = 100;
 
 /// Most scores of a chunk kept at once.
 const MOST_SCORES: usize = 4 << 20;
 
 /// The ids the measure reads: the text, or without a tokenizer ids spread over the vocabulary.
 pub fn fixed_ids(model: &Model) -> Vec<u32> {
-    let vocab_size = u32::try_from(model.config.vocab_size).unwrap_or(u32::MAX);
+    let vocab_size = model.config.vocab_size;
     let tokenizer = model.tokenizer.as_ref();
     let ids = tokenizer.and_then(|tokenizer| tokenizer.encode(TEXT).ok());
     // A tokenizer may know more than the embedding has rows for.
-    let known = ids.filter(|ids| !ids.is_empty() && ids.iter().all(|&id| id < vocab_size));
-    let spread = |i: u32| i.wrapping_mul(2_654_435_761) % vocab_size;
-    known.unwrap_or_else(|| (0..TOKENS).map(spread).collect())
+    let known =
+        ids.filter(|ids| !ids.is_empty() && ids.iter().all(|&id| (id as usize) < vocab_size));
+    known.unwrap_or_else(|| spread_ids(vocab_size, TOKENS))
 }
 
 /// How far scores lie from the exact ones.
@@ -163,32 +164,42 @@ impl Study for PrecisionStudy {
     ) -> Result<Vec<Form>, JobError> {
         let model = &*self.model;
         let ids = fixed_ids(model);
-        let stored = model.main_dtype();
-        let forms = [
-            (Dtype::F32, false),
-            (Dtype::F16, false),
-            (Dtype::Bf16, false),
-            (Dtype::Bf16, true),
-            (Dtype::Int8, false),
-        ];
-        // A finer format than the stored one would hold the same numbers.
-        let coarser = forms.into_iter().filter(|(dtype, rounds)| {
-            dtype.size() < stored.size() || (*dtype == stored && (*rounds || stored == Dtype::F32))
-        });
+        let coarser = coarser_forms(model.main_dtype());
         let mut found = Vec::new();
-        let total = ids.len() * coarser.clone().count();
-        for (i, (dtype, rounds)) in coarser.enumerate() {
+        let total = ids.len() * coarser.len();
+        let mut went = ControlFlow::Continue(());
+        for (i, (dtype, rounds)) in coarser.into_iter().enumerate() {
             let form = measure(model, dtype, rounds, &ids, &mut |tokens| {
-                progress(Progress::Count {
+                went = progress(Progress::Count {
                     what: "tokens compared",
                     done: i * ids.len() + tokens,
                     total,
-                })
+                });
+                went
             })?;
             found.extend(form);
+            if went.is_break() {
+                break;
+            }
         }
         Ok(found)
     }
+}
+
+/// The forms worth measuring of a model stored in this number format: the matrices' format, and whether large products round.
+pub fn coarser_forms(stored: Dtype) -> Vec<(Dtype, bool)> {
+    let forms = [
+        (Dtype::F32, false),
+        (Dtype::F16, false),
+        (Dtype::Bf16, false),
+        (Dtype::Bf16, true),
+        (Dtype::Int8, false),
+    ];
+    // A finer format than the stored one would hold the same numbers.
+    let coarser = forms.into_iter().filter(|(dtype, rounds)| {
+        dtype.size() < stored.size() || (*dtype == stored && (*rounds || stored == Dtype::F32))
+    });
+    coarser.collect()
 }
 
 /// Measures a form of a model; `None` where this processor has no products that round.

@@ -25,6 +25,7 @@ mod parity;
 mod quiz;
 mod s4;
 mod scans;
+mod speed;
 mod ssd;
 mod state;
 mod support;

@@ -8,6 +8,7 @@ mod demos;
 mod files;
 mod going_on;
 mod lessons;
+mod measuring;
 mod parity;
 mod practice;
 mod reach;

@@ -5,17 +5,17 @@ mod scan;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Subcommand};
 use mambascope_core::backend::{
-    Backend, Cost, DEFAULT_CHUNK, DeviceBytes, FastBackend, Limits, Rounding, prefill_in_chunks,
+    Backend, Cost, DEFAULT_CHUNK, DeviceBytes, FastBackend, Limits, Rounding,
 };
 use mambascope_core::checkpoint::{SYNTHETIC, Synthetic};
-use mambascope_core::generate::{Sampler, Sampling};
 use mambascope_core::model::Model;
 use mambascope_core::precision::{self, Divergence};
+use mambascope_core::speed::{read_and_write, spread_ids};
 use mambascope_core::tensor::{Dtype, TensorError};
 use serde_json::{Map, Value, json};
 
@@ -113,11 +113,7 @@ impl Bench {
         }
         let model = self.open_model()?;
         warn(&model);
-        let vocab_size = model.config.vocab_size as u32;
-        // The text does not matter to the time; ids spread over the vocabulary do not favour a cache.
-        let ids: Vec<u32> = (0..self.prompt)
-            .map(|i| i.wrapping_mul(2_654_435_761) % vocab_size)
-            .collect();
+        let ids = spread_ids(model.config.vocab_size, self.prompt as usize);
         let mut all = self.backends()?;
         let mut machine = None;
         for _ in 0..self.repeats {
@@ -400,36 +396,23 @@ impl Machine {
     }
 
     fn decode_share(&self, rates: Rates) -> f64 {
-        rates.decode * self.cost.bytes_a_token / self.limits().bandwidth_bytes_per_s
+        self.cost.decode_share(rates.decode, &self.limits())
     }
 
     fn prefill_share(&self, rates: Rates) -> f64 {
-        rates.prefill * self.cost.flops_a_token / self.limits().gemm_flops_per_s
+        self.cost.prefill_share(rates.prefill, &self.limits())
     }
 }
 
 impl Measured {
-    /// One text, read and written on. Each of the two ends with the token that follows: a device works on after a call has
-    /// returned, and a token is known when it has finished.
+    /// One text, read and written on.
     fn repeat(&mut self, model: &Arc<Model>, ids: &[u32], bench: &Bench) -> Result<(), Failure> {
         let mut session = self.backend.open(model)?;
-        let (mut sampler, greedy) = (Sampler::default(), Sampling::greedy());
-        let known = model.tokenizer.as_ref().map_or(0, |ids| ids.len());
-        let mut history = ids.to_vec();
-
-        let start = Instant::now();
+        let (chunk, tokens) = (bench.chunk as usize, bench.tokens as usize);
         let go_on = &mut |_| ControlFlow::Continue(());
-        prefill_in_chunks(&mut *session, ids, bench.chunk as usize, &mut (), go_on)?;
-        let mut id = session.pick(&mut sampler, &history, &greedy, known)?;
-        self.prefill_secs.push(start.elapsed().as_secs_f64());
-
-        let start = Instant::now();
-        for _ in 0..bench.tokens {
-            history.push(id);
-            session.step(id, &mut ())?;
-            id = session.pick(&mut sampler, &history, &greedy, known)?;
-        }
-        self.decode_secs.push(start.elapsed().as_secs_f64());
+        let turn = read_and_write(&mut *session, ids, chunk, tokens, go_on)?;
+        self.prefill_secs.push(turn.prefill);
+        self.decode_secs.push(turn.decode);
         self.device = self.backend.device_bytes();
         if self.prefill_secs.len() == 1 {
             self.peak_bytes = peak_bytes();

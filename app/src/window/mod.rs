@@ -20,8 +20,9 @@ use egui::{Align, Context, Frame, Layout, Panel, RichText, ScrollArea, Ui, Viewp
 use mambascope_core::checkpoint::LoadError;
 use mambascope_core::engine::Engine;
 use mambascope_core::export::{Later, Picture};
-use mambascope_core::job::{Answer, Job, JobError, Workshop};
+use mambascope_core::job::{Answer, Job, JobError, ModelRef, Workshop};
 use mambascope_core::model::Model;
+use mambascope_core::tensor::Dtype;
 use mambascope_lessons::notebook::Notebook;
 use mambascope_lessons::practice::page::PracticePage;
 use mambascope_lessons::reading_guide::ReadingGuide;
@@ -29,7 +30,10 @@ use mambascope_lessons::theme::{self, Palette};
 
 pub use self::compare::{ChosenLane, ComparePage, CompareSettings, LaneChoice};
 use self::files::{AskPath, Asked};
-pub use self::scope::{ScopePage, bytes_text, mixers_text, parity_badge};
+pub use self::scope::{
+    BackendClick, ScopePage, WeightsClick, backend_rows, bytes_text, mixers_text, parity_badge,
+    weights_rows,
+};
 pub use self::settings::{ChannelOrder, DeltaView, Page, Reading, ScopeSettings, Settings};
 use crate::backends::{self, BackendChoice};
 
@@ -125,6 +129,8 @@ enum Request {
     AskModel,
     /// Open this folder.
     Open(PathBuf),
+    /// Bring the open model's matrices to this number format; without one, back to how they are stored.
+    Recast(Option<Dtype>),
     /// Open a model compiled into the program.
     OpenEmbedded(&'static str),
     /// Ask where to, then write what `job` makes of the path.
@@ -143,6 +149,13 @@ enum Request {
     Copy(Later<Picture>),
     /// Show the model card.
     ShowCard,
+}
+
+/// The open model as it is stored: what a coarser form of it is made of, and what there is to go back to.
+pub(crate) struct Stored {
+    model: Arc<Model>,
+    /// The number format of the form that is open, where that is another.
+    dtype: Option<Dtype>,
 }
 
 /// A file on its way: where to is being asked.
@@ -202,6 +215,7 @@ pub struct Window {
     /// Whether the last load failed and that has been said.
     load_failed: bool,
     model: Option<Arc<Model>>,
+    stored: Option<Stored>,
     scope: ScopePage,
     compare: ComparePage,
     notebook: Notebook,
@@ -266,6 +280,7 @@ impl Window {
             load,
             load_failed: false,
             model: None,
+            stored: None,
             notebook: Notebook::new(None),
             practice: PracticePage::new(None),
             guide: ReadingGuide::default(),
@@ -305,6 +320,7 @@ impl Window {
                     engine: &self.engine,
                     backends: &self.backends.choices,
                     model: self.model.as_ref(),
+                    stored: self.stored.as_ref(),
                     loading: self.engine.reply(MODEL),
                     hide_timings: self.settings.hide_timings,
                     recent: &self.settings.recent,
@@ -421,6 +437,19 @@ impl Window {
             self.card = None;
             self.scope
                 .model_changed(&model, &mut self.settings.scope, &self.engine);
+            self.stored = Some(match &self.load {
+                Job::Recast {
+                    model: stored,
+                    dtype,
+                } => Stored {
+                    model: Arc::clone(stored),
+                    dtype: *dtype,
+                },
+                _ => Stored {
+                    model: Arc::clone(&model),
+                    dtype: None,
+                },
+            });
             self.model = Some(model);
         }
     }
@@ -561,6 +590,13 @@ impl Window {
             }
             Request::Open(path) => self.load(Job::Load(path)),
             Request::OpenEmbedded(name) => self.load(Job::LoadEmbedded(name)),
+            Request::Recast(dtype) => {
+                let stored = self.stored.as_ref();
+                if let Some(stored) = stored.filter(|stored| stored.dtype != dtype) {
+                    let model = ModelRef(Arc::clone(&stored.model));
+                    self.load(Job::Recast { model, dtype });
+                }
+            }
             Request::Save { name, ending, job } => {
                 self.saving = Some(Saving {
                     ask: AskPath::save(&files::save_folder(), name, ending),

@@ -2,6 +2,7 @@
 
 use half::{bf16, f16};
 use rayon::prelude::*;
+use std::ops::ControlFlow;
 
 use super::{FeedForward, Layer, Mixer, Mlp, Model};
 use crate::tensor::{Bytes, Dtype, Tensor, TensorError, quantize};
@@ -15,11 +16,47 @@ impl Model {
     ///
     /// # Errors
     /// Never for a model whose shapes were checked.
-    pub fn recast(mut self, dtype: Dtype) -> Result<Self, TensorError> {
+    pub fn recast(self, dtype: Dtype) -> Result<Self, TensorError> {
+        let (recast, _) = self.recast_unless(dtype, &mut |_, _| ControlFlow::Continue(()))?;
+        Ok(recast)
+    }
+
+    /// The same; `progress` hears the matrices done and how many there are, and may stop it: the second value says whether it did.
+    ///
+    /// # Errors
+    /// As [`Model::recast`].
+    pub fn recast_unless(
+        mut self,
+        dtype: Dtype,
+        progress: &mut dyn FnMut(usize, usize) -> ControlFlow<()>,
+    ) -> Result<(Self, ControlFlow<()>), TensorError> {
+        let flow = recast(self.matrices_mut(), dtype, progress)?;
+        Ok((self, flow))
+    }
+
+    fn matrices_mut(&mut self) -> Vec<&mut Tensor> {
         let layers = self.layers.iter_mut().flat_map(Layer::matrices_mut);
-        let ends = [&mut self.embedding].into_iter().chain(&mut self.head);
-        recast(ends.chain(layers), dtype)?;
-        Ok(self)
+        let all = [&mut self.embedding].into_iter().chain(&mut self.head);
+        all.chain(layers).collect()
+    }
+
+    /// Bytes of the weights as they are stored.
+    pub fn stored_bytes(&self) -> usize {
+        self.tensors().map(Tensor::byte_len).sum()
+    }
+
+    /// Bytes the weights would take after [`Model::recast`].
+    pub fn bytes_as(&self, dtype: Dtype) -> usize {
+        // A copy shares the bytes.
+        let mut copy = self.clone();
+        let matrices = copy.matrices_mut();
+        let before: usize = matrices.iter().map(|matrix| matrix.byte_len()).sum();
+        let after = matrices.iter().map(|matrix| {
+            let bytes = dtype.bytes_of(matrix.shape());
+            bytes.unwrap_or(matrix.byte_len())
+        });
+        let after: usize = after.sum();
+        self.stored_bytes() - before + after
     }
 
     /// Weights of the blocks' matrices, which every token is multiplied with.
@@ -83,7 +120,8 @@ impl Tensor {
     /// # Errors
     /// Never for a shape that was checked.
     pub fn recast(mut self, dtype: Dtype) -> Result<Self, TensorError> {
-        recast([&mut self].into_iter(), dtype)?;
+        let go_on = &mut |_, _| ControlFlow::Continue(());
+        let _ = recast(vec![&mut self], dtype, go_on)?;
         Ok(self)
     }
 
@@ -107,10 +145,12 @@ impl Tensor {
     }
 }
 
-fn recast<'a>(
-    matrices: impl Iterator<Item = &'a mut Tensor>,
+/// Brings matrices to a number format, all into the same room; none where `progress` stopped it.
+fn recast(
+    matrices: Vec<&mut Tensor>,
     dtype: Dtype,
-) -> Result<(), TensorError> {
+    progress: &mut dyn FnMut(usize, usize) -> ControlFlow<()>,
+) -> Result<ControlFlow<()>, TensorError> {
     let mut lens = Vec::new();
     let mut changed: Vec<&mut Tensor> = Vec::new();
     for matrix in matrices {
@@ -122,11 +162,21 @@ fn recast<'a>(
             _ => {}
         }
     }
-    let (bytes, ranges) = Bytes::together(&lens, |i, out| changed[i].write_as(dtype, out));
-    for (matrix, range) in changed.into_iter().zip(ranges) {
-        *matrix = Tensor::new(matrix.shape().to_vec(), dtype, bytes.clone(), range)?;
+    let mut flow = ControlFlow::Continue(());
+    let (bytes, ranges) = Bytes::together(&lens, |i, out| {
+        if flow.is_continue() {
+            flow = progress(i, lens.len());
+        }
+        if flow.is_continue() {
+            changed[i].write_as(dtype, out);
+        }
+    });
+    if flow.is_continue() {
+        for (matrix, range) in changed.into_iter().zip(ranges) {
+            *matrix = Tensor::new(matrix.shape().to_vec(), dtype, bytes.clone(), range)?;
+        }
     }
-    Ok(())
+    Ok(flow)
 }
 
 /// Values in a number format, little-endian.

@@ -1,12 +1,15 @@
 //! The Scope page: a model writes, and everything that moves inside it is on the screen.
 
 mod attention;
+mod backend_menu;
 mod controls;
 mod lines;
+mod measuring;
 mod model_bar;
 mod panels;
 mod parity;
 mod pictures;
+mod weights_menu;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -18,15 +21,19 @@ use mambascope_core::job::{Answer, Job, ModelRef};
 use mambascope_core::model::Model;
 use mambascope_core::watch::{WatchJob, Watched};
 
+use self::backend_menu::Speeds;
 use self::parity::ParityCheck;
 use self::pictures::Pictures;
-use super::{Reading, Request, ScopeSettings, Settings, controls_panel};
+use self::weights_menu::Precisions;
+use super::{Reading, Request, ScopeSettings, Settings, Stored, controls_panel};
 use crate::backends::BackendChoice;
 
+pub use self::backend_menu::{BackendClick, backend_rows};
 pub(super) use self::model_bar::progress;
 pub use self::model_bar::{bytes_text, count_text, mixers_text};
 pub use self::parity::parity_badge;
 pub(super) use self::pictures::token_text;
+pub use self::weights_menu::{WeightsClick, weights_rows};
 
 /// Prompts that show something, for the embedded model's taste.
 pub const EXAMPLES: [&str; 5] = [
@@ -47,6 +54,8 @@ pub(super) struct Around<'a> {
     pub(super) engine: &'a Engine,
     pub(super) backends: &'a [BackendChoice],
     pub(super) model: Option<&'a Arc<Model>>,
+    /// The model as it is stored, and the form of it that is open.
+    pub(super) stored: Option<&'a Stored>,
     pub(super) loading: Reply,
     pub(super) hide_timings: bool,
     pub(super) recent: &'a [PathBuf],
@@ -95,6 +104,8 @@ pub struct ScopePage {
     reply: Reply,
     prompt_reply: Reply,
     parity: ParityCheck,
+    speeds: Speeds,
+    precisions: Precisions,
     pictures: Pictures,
     autoplay: bool,
     settled: bool,
@@ -119,6 +130,8 @@ impl ScopePage {
             reply: Reply::default(),
             prompt_reply: Reply::default(),
             parity: ParityCheck::default(),
+            speeds: Speeds::default(),
+            precisions: Precisions::default(),
             pictures: Pictures::default(),
             autoplay: settings.autoplay,
             settled: false,
@@ -138,6 +151,8 @@ impl ScopePage {
             self.cancel(engine);
         }
         self.parity.halt(engine);
+        self.speeds.halt(engine);
+        self.precisions.halt(engine);
     }
 
     /// Starts over with another model.
@@ -150,6 +165,7 @@ impl ScopePage {
         engine.forget(WATCH);
         engine.forget(PROMPT);
         self.parity.forget(engine);
+        self.speeds.forget(engine);
         self.reply = Reply::default();
         self.prompt_reply = Reply::default();
         settings.layer = settings.layer.min(model.config.n_layers() - 1);
@@ -178,6 +194,8 @@ impl ScopePage {
         self.ask(settings, around);
         let parity_job = self.parity_job(settings, around);
         self.parity.ask(around.engine, parity_job.as_ref());
+        self.speeds.ask(around.engine);
+        self.precisions.ask(around.engine, around.stored);
         self.keys(ui, settings, around);
         self.advance(ui, settings);
         Panel::top("model").show(ui, |ui| self.model_bar(ui, settings, around));

@@ -23,7 +23,8 @@ impl ScopePage {
                 ui.label("loading the model…");
                 return;
             };
-            backend_menu(ui, settings, around);
+            self.backend_menu(ui, settings, around);
+            self.weights_menu(ui, around);
             self.parity(ui, settings, around);
             if ui.button("Model card").clicked() {
                 around.requests.push(Request::ShowCard);
@@ -139,30 +140,6 @@ fn short_name(path: &Path, paths: &[PathBuf]) -> String {
     }
 }
 
-fn backend_menu(ui: &mut Ui, settings: &mut ScopeSettings, around: &Around<'_>) {
-    let current = around
-        .backends
-        .iter()
-        .find(|choice| choice.name == settings.backend);
-    let title = current.map_or(settings.backend.as_str(), |choice| choice.title);
-    ui.menu_button(format!("Runs on: {title}"), |ui| {
-        ui.set_min_width(300.0);
-        for choice in around.backends {
-            ui.add_enabled_ui(choice.unavailable.is_none(), |ui| {
-                if ui
-                    .radio(settings.backend == choice.name, choice.title)
-                    .clicked()
-                {
-                    choice.name.clone_into(&mut settings.backend);
-                }
-            });
-            if let Some(reason) = &choice.unavailable {
-                ui.label(RichText::new(reason).small().color(palette(ui).weak_text));
-            }
-        }
-    });
-}
-
 struct Fact {
     text: String,
     meaning: &'static str,
@@ -170,7 +147,6 @@ struct Fact {
 
 fn facts(model: &Model) -> Vec<Fact> {
     let config = &model.config;
-    let dtypes: Vec<_> = model.dtypes().iter().map(|dtype| dtype.name()).collect();
     vec![
         Fact {
             text: config.family.entry().title.to_owned(),
@@ -185,16 +161,12 @@ fn facts(model: &Model) -> Vec<Fact> {
             meaning: "What mixes tokens: for a scan the hidden state of one layer, for attention its heads and those of its cache.",
         },
         Fact {
-            text: format!("{} parameters", count_text(model.parameters())),
-            meaning: "Weights, a tied head counted once.",
-        },
-        Fact {
-            text: dtypes.join(" + "),
-            meaning: "Number formats of the weights; the computation is in f32.",
-        },
-        Fact {
-            text: format!("{} on disk", bytes_text(model.bytes_on_disk)),
-            meaning: "Bytes of the weight files.",
+            text: format!(
+                "{} parameters in {}",
+                count_text(model.parameters()),
+                bytes_text(model.stored_bytes() as u64)
+            ),
+            meaning: "Weights, a tied head counted once, and their bytes.",
         },
     ]
 }

@@ -55,6 +55,26 @@ impl Cost {
             flops_a_token: 2.0 * model.matrix_weights() as f64,
         }
     }
+
+    /// Bytes of weights read while writing so many tokens a second, as a share of the bandwidth.
+    pub fn decode_share(&self, tokens_per_s: f64, limits: &Limits) -> f64 {
+        tokens_per_s * self.bytes_a_token / limits.bandwidth_bytes_per_s
+    }
+
+    /// Operations of the products while reading so many tokens a second, as a share of the rate of a large one.
+    pub fn prefill_share(&self, tokens_per_s: f64, limits: &Limits) -> f64 {
+        tokens_per_s * self.flops_a_token / limits.gemm_flops_per_s
+    }
+}
+
+impl Limits {
+    /// The better of two measurements: others on the machine only ever take away.
+    pub fn or_better(self, other: Self) -> Self {
+        Self {
+            bandwidth_bytes_per_s: self.bandwidth_bytes_per_s.max(other.bandwidth_bytes_per_s),
+            gemm_flops_per_s: self.gemm_flops_per_s.max(other.gemm_flops_per_s),
+        }
+    }
 }
 
 impl FastBackend {

@@ -2,6 +2,7 @@
 //! costs.
 
 mod experiments;
+mod model_speed;
 mod operands;
 mod own;
 mod scan_theatre;
@@ -16,6 +17,7 @@ use crate::experiment::Experiment;
 pub const DEMOS: &[DemoEntry] = &[
     DemoEntry::of::<scan_theatre::ScanTheatre>(),
     DemoEntry::of::<speed_ladder::SpeedLadder>(),
+    DemoEntry::of::<model_speed::ModelSpeed>(),
 ];
 
 /// The experiments, as the page shows them.
