@@ -190,6 +190,8 @@ impl FastBackend {
                 reason: error.to_string(),
             })?;
         let count = pool.current_num_threads();
+        // Each has begun, so that none gets ready in the middle of a text.
+        pool.broadcast(|_| ());
         Ok(Self {
             threads: Threads {
                 pool: Arc::new(pool),

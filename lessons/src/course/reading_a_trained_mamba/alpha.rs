@@ -48,6 +48,53 @@ pub(super) fn alpha_by_sums(scan: &Scan, clock_ld: &Array2<f64>, [i, j, d]: [usi
         .sum()
 }
 
+/// What stands around the scan of a layer, for one text.
+pub(super) struct Around {
+    /// Input of the convolution, `[l, d]`.
+    pub x_ld: Array2<f32>,
+    /// What is multiplied onto the output: SiLU(z), `[l, d]`.
+    pub gate_ld: Array2<f32>,
+    /// Taps of the convolution, the last meets the token itself, `[d, k]`.
+    pub taps_dk: Array2<f32>,
+    /// Its bias, `[d]`.
+    pub bias_d: Vec<f32>,
+}
+
+/// How much of what stands around the scan is in the matrix, from 0 (the scan alone) to 1.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Included {
+    pub conv: f32,
+    pub gate: f32,
+}
+
+impl Around {
+    /// SiLU of the convolution is c · σ(c): with σ(c) of the text as it is, u is a weighted sum of the last inputs, and so is y.
+    /// What the convolution's bias adds belongs to no token and is left out.
+    pub fn widen(&self, alpha_ij: &Array2<f32>, d: usize, of: Included) -> Array2<f32> {
+        let tokens = alpha_ij.nrows();
+        let taps = self.taps_dk.ncols();
+        let mut wide_ij = alpha_ij * (1.0 - of.conv);
+        for j in (0..tokens).filter(|_| of.conv > 0.0) {
+            let seen = (0..taps).filter(|tap| j + tap + 1 >= taps);
+            let sum: f32 = seen
+                .clone()
+                .map(|tap| self.taps_dk[[d, tap]] * self.x_ld[[j + tap + 1 - taps, d]])
+                .sum();
+            let open = (1.0 + (-sum - self.bias_d[d]).exp()).recip();
+            for tap in seen {
+                let weight = of.conv * open * self.taps_dk[[d, tap]];
+                for i in j..tokens {
+                    wide_ij[[i, j + tap + 1 - taps]] += weight * alpha_ij[[i, j]];
+                }
+            }
+        }
+        for (i, mut row) in wide_ij.rows_mut().into_iter().enumerate() {
+            row *= 1.0 + of.gate * (self.gate_ld[[i, d]] - 1.0);
+        }
+        wide_ij
+    }
+}
+
 /// α of a layer, gathered over its channels.
 pub(super) struct Gathered {
     /// Mean of |α| over the channels, `[i, j]`.
@@ -64,8 +111,12 @@ pub(super) struct Gathered {
     pub largest: f32,
 }
 
-/// Gathers α over all channels, and rebuilds the scan's output from it.
-pub(super) fn gather(scan: &Scan, channel: usize) -> Gathered {
+/// Gathers α over all channels, with what stands around the scan where that is asked for, and rebuilds the scan's own output from α.
+pub(super) fn gather(
+    scan: &Scan,
+    channel: usize,
+    widened: Option<(&Around, Included)>,
+) -> Gathered {
     let (tokens, channels, _) = scan.dims();
     let zeros = || Array2::<f32>::zeros((tokens, tokens));
     let mut gathered = Gathered {
@@ -78,13 +129,17 @@ pub(super) fn gather(scan: &Scan, channel: usize) -> Gathered {
     };
     let mut below = 0usize;
     for d in 0..channels {
-        let alpha_ij = alpha_of_channel(scan, d);
+        let of_scan_ij = alpha_of_channel(scan, d);
+        let rebuilt_l = of_scan_ij.dot(&scan.u_ld.column(d));
+        let alpha_ij = match widened {
+            Some((around, of)) => around.widen(&of_scan_ij, d, of),
+            None => of_scan_ij,
+        };
         below += alpha_ij.iter().filter(|&&alpha| alpha < 0.0).count();
         gathered
             .mean_abs
             .zip_mut_with(&alpha_ij, |sum, alpha| *sum += alpha.abs());
         gathered.mean += &alpha_ij;
-        let rebuilt_l = alpha_ij.dot(&scan.u_ld.column(d));
         for l in 0..tokens {
             let rebuilt = rebuilt_l[l] + scan.skip_d[d] * scan.u_ld[[l, d]];
             let y = scan.y_ld[[l, d]];

@@ -44,7 +44,7 @@ fn rebuild(bench: &mut Bench<'_>) -> Result<Vec<Finding>, JobError> {
     let mut apart: f64 = 0.0;
     for (done, scan) in found.iter().enumerate() {
         bench.report("layers rebuilt", done, found.len())?;
-        let gathered = gather(scan, 0);
+        let gathered = gather(scan, 0, None);
         worst = worst.max(f64::from(gathered.worst / gathered.largest));
         least = least.min(gathered.negative);
         most = most.max(gathered.negative);

@@ -3,19 +3,22 @@
 use std::ops::ControlFlow;
 
 use egui::Ui;
+use mambascope_core::backend::Backend;
 use mambascope_core::checkpoint::Embedded;
 use mambascope_core::job::{JobError, ModelRef, Progress, Workshop};
+use mambascope_core::model::Mixer;
+use mambascope_core::scan::silu;
 use mambascope_core::study::Study;
 use mambascope_core::trace::{Probe, Site};
 use ndarray::{Array2, Axis as NdAxis};
 use serde::{Deserialize, Serialize};
 
-use super::alpha::gather;
+use super::alpha::{Around as Surroundings, Included, gather};
 use super::model_controls::{capped, text_to_read};
-use super::records::{NO_SCANS, chosen, ids_of, scan_layers, scans, texts_of, traced};
+use super::records::{NO_SCANS, chosen, ids_of, matrix, scan_layers, scans, texts_of, traced};
 use crate::demo::{Around, Demo, Scene};
 use crate::theme;
-use crate::widgets::controls::{choice, columns, controls};
+use crate::widgets::controls::{choice, clamped, columns, controls, slider};
 use crate::widgets::plots::footnote;
 use crate::widgets::{Axis, Colormap, Grid, Heatmap, ScaleKind, number, visible_token};
 
@@ -28,6 +31,9 @@ const MOST_LAYER: usize = 255;
 const MOST_CHANNEL: usize = 65_535;
 /// The model whose attention stands beside.
 const ATTENTION_MODEL: &str = "novel-transformer-4m";
+
+/// How much of something is in.
+const PART: std::ops::RangeInclusive<f64> = 0.0..=1.0;
 
 /// How the channels' matrices become one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -58,6 +64,12 @@ pub struct HiddenAttention {
     channel: usize,
     gathering: Gathering,
     normaliser: Normaliser,
+    /// How much of the convolution is in the matrix, 0 to 1.
+    #[serde(default)]
+    conv: f64,
+    /// How much of the gate.
+    #[serde(default)]
+    gate: f64,
 }
 
 impl Default for HiddenAttention {
@@ -68,6 +80,8 @@ impl Default for HiddenAttention {
             channel: 7,
             gathering: Gathering::MeanAbs,
             normaliser: Normaliser::None,
+            conv: 0.0,
+            gate: 0.0,
         }
     }
 }
@@ -80,6 +94,8 @@ pub struct Asked {
     text: String,
     layer: usize,
     channel: usize,
+    conv: f64,
+    gate: f64,
 }
 
 /// One way to show α.
@@ -127,7 +143,13 @@ impl Study for Asked {
             return Ok(None);
         };
         let channel = self.channel.min(scan.dims().1.saturating_sub(1));
-        let gathered = gather(scan, channel);
+        let around = around(&self.model, &ids, layer, backend)?;
+        let included = Included {
+            conv: self.conv as f32,
+            gate: self.gate as f32,
+        };
+        let widened = around.as_ref().map(|around| (around, included));
+        let gathered = gather(scan, channel, widened);
         let ways = [&gathered.mean_abs, &gathered.mean, &gathered.channel];
         let shown = ways.map(|alpha| NORMALISERS.map(|by| normalised(alpha, by)).into());
         let attention = attention((&self.model, &self.backend), &ids, workshop)?;
@@ -140,7 +162,8 @@ impl Study for Asked {
             worst: gathered.worst,
             largest: gathered.largest,
             attention,
-            version: version(scan.y_ld.iter()) ^ ((channel as u64) << 32),
+            version: version(scan.y_ld.iter().chain(gathered.mean_abs.iter()))
+                ^ ((channel as u64) << 32),
             elsewhere,
         }))
     }
@@ -182,6 +205,31 @@ fn normalised(alpha_ij: &Array2<f32>, by: Normaliser) -> Shown {
         values[i * tokens..][..=i].copy_from_slice(&row);
     }
     Shown { values, peak }
+}
+
+/// What stands around the scan of a layer.
+fn around(
+    model: &ModelRef,
+    ids: &[u32],
+    layer: usize,
+    backend: &mut dyn Backend,
+) -> Result<Option<Surroundings>, JobError> {
+    let Some(Mixer::Mamba(mixer)) = model.layers.get(layer).map(|layer| &layer.mixer) else {
+        return Ok(None);
+    };
+    let (trace, _) = traced(model, ids, &[layer], &[Probe::X, Probe::Gate], backend)?;
+    let x_ld = matrix(&trace, Site::layer(layer, Probe::X))?;
+    let z_ld = matrix(&trace, Site::layer(layer, Probe::Gate))?;
+    let channels = x_ld.ncols();
+    let taps = mixer.conv.len() / channels.max(1);
+    let taps_dk = Array2::from_shape_vec((channels, taps), mixer.conv.as_f32().to_vec());
+    let bias = mixer.conv_bias.as_ref();
+    Ok(Some(Surroundings {
+        x_ld,
+        gate_ld: z_ld.mapv(silu),
+        taps_dk: taps_dk.map_err(|error| JobError::Study(error.to_string()))?,
+        bias_d: bias.map_or_else(|| vec![0.0; channels], |bias| bias.as_f32().to_vec()),
+    }))
 }
 
 /// What the embedded Transformer looks at in the same tokens, where it shares the model's vocabulary.
@@ -239,6 +287,8 @@ impl Demo for HiddenAttention {
             text: self.text.clone(),
             layer: self.layer,
             channel: self.channel,
+            conv: self.conv,
+            gate: self.gate,
         })
     }
 
@@ -249,7 +299,7 @@ impl Demo for HiddenAttention {
             Some(None) => {
                 ui.label(NO_SCANS);
             }
-            None => ui.add_space(430.0),
+            None => ui.add_space(460.0),
         }
     }
 
@@ -257,6 +307,8 @@ impl Demo for HiddenAttention {
         self.text = self.text.chars().take(MOST_TEXT).collect();
         self.layer = self.layer.min(MOST_LAYER);
         self.channel = self.channel.min(MOST_CHANNEL);
+        self.conv = clamped(self.conv, PART);
+        self.gate = clamped(self.gate, PART);
     }
 
     fn ends() -> Vec<Self> {
@@ -279,6 +331,8 @@ impl Demo for HiddenAttention {
             channel: MOST_CHANNEL,
             gathering: Gathering::Channel,
             normaliser: Normaliser::RowL1,
+            conv: *PART.end(),
+            gate: *PART.end(),
         };
         all.chain([short, long]).collect()
     }
@@ -308,6 +362,10 @@ impl HiddenAttention {
                     0..=channels.saturating_sub(1),
                 );
             });
+        });
+        controls(ui, |ui| {
+            slider(ui, "of the convolution", &mut self.conv, PART);
+            slider(ui, "of the gate", &mut self.gate, PART);
         });
         controls(ui, |ui| {
             choice(
@@ -382,7 +440,7 @@ impl HiddenAttention {
         footnote(
             ui,
             &format!(
-                "Check: Σ α u + D u gives the scan's own output to {} at most, where the largest output is {}. Right: mean over all heads and layers; another model, the same tokens.",
+                "Check, of the scan alone: Σ α u + D u gives the scan's own output to {} at most, where the largest output is {}. Right: mean over all heads and layers; another model, the same tokens.",
                 number(answer.worst),
                 number(answer.largest),
             ),
@@ -447,5 +505,67 @@ fn square(
             .show(ui);
     } else {
         map.fit(ScaleKind::Linear).show(ui);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use mambascope_core::backend::FastBackend;
+    use mambascope_core::checkpoint::embedded;
+
+    use super::*;
+    use crate::course::reading_a_trained_mamba::alpha::alpha_of_channel;
+
+    /// With both in, the matrix times the convolution's input is the gated output, but for the skip and for what comes of the bias.
+    #[test]
+    fn convolution_and_gate_in_the_matrix_give_the_gated_output() {
+        let model = ModelRef(Arc::new(embedded().unwrap()));
+        let ids = ids_of(&model, &HiddenAttention::default().text, 12).unwrap();
+        let mut backend = FastBackend::new(1).unwrap();
+        let scan = scans(&model, &ids, &[2], &mut backend).unwrap().remove(0);
+        let around = around(&model, &ids, 2, &mut backend).unwrap().unwrap();
+        let whole = Included {
+            conv: 1.0,
+            gate: 1.0,
+        };
+        let (mut apart, mut largest) = (0.0f32, 0.0f32);
+        for d in (0..scan.dims().1).step_by(29) {
+            let alpha_ij = alpha_of_channel(&scan, d);
+            let mixed_l = around
+                .widen(&alpha_ij, d, whole)
+                .dot(&around.x_ld.column(d));
+            let conv_l: Vec<f32> = (0..ids.len())
+                .map(|l| {
+                    (0..4)
+                        .filter(|k| l + k >= 3)
+                        .map(|k| around.taps_dk[[d, k]] * around.x_ld[[l + k - 3, d]])
+                        .sum()
+                })
+                .collect();
+            // u without what the bias adds to c, σ(c) as it is.
+            let u_l = ndarray::Array1::from_iter(
+                conv_l
+                    .iter()
+                    .map(|c| c / (1.0 + (-c - around.bias_d[d]).exp())),
+            );
+            let scanned_l = alpha_ij.dot(&u_l);
+            for l in 0..ids.len() {
+                let wanted = scanned_l[l] * around.gate_ld[[l, d]];
+                apart += (mixed_l[l] - wanted).abs();
+                largest = largest.max(wanted.abs());
+            }
+            let own = around.widen(
+                &alpha_ij,
+                d,
+                Included {
+                    conv: 0.0,
+                    gate: 0.0,
+                },
+            );
+            assert_eq!(own, alpha_ij);
+        }
+        assert!(apart < 1e-4 * largest, "{apart} of {largest}");
     }
 }

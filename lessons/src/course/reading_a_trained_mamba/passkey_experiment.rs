@@ -93,7 +93,7 @@ fn planted_pair(bench: &mut Bench<'_>) -> Result<Vec<Finding>, JobError> {
     let short = Planted::new(&subject.model, Filler::Prose, SHORT, (0.5, 0))?;
     let changed = subject.read(bench, &short, (0.5, SHORT / 2))?;
     let error = changed.scans.iter().fold(0.0, |most: f64, scan| {
-        let gathered = gather(scan, 0);
+        let gathered = gather(scan, 0, None);
         let error = f64::from(gathered.worst / gathered.largest);
         // A number that is none must not be lost in max.
         if error.is_nan() {

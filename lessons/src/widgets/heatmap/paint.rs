@@ -137,8 +137,8 @@ fn bar_ticks(scale: &Scale, height: f32) -> Vec<Tick> {
 }
 
 /// Everything that is drawn for one map in one frame.
-/// By so much of a cell colours are taken beside where they are drawn: more than rounding, less than can be seen.
-const NUDGE: f32 = 2e-3;
+/// By so much of a pixel colours are taken beside where they are drawn: more than rounding, less than can be seen.
+const NUDGE: f32 = 0.02;
 
 pub(super) struct Canvas<'a> {
     pub map: &'a Heatmap<'a>,
@@ -179,8 +179,8 @@ impl Canvas<'_> {
         let at = |row, col| pos2(self.projection.x(col), self.projection.y(row));
         let rect = Rect::from_min_max(at(start(rows), start(cols)), at(end(rows), end(cols)));
         // Where two cells meet in the middle of a pixel, every graphics driver rounds to the same one.
-        let nudge = |bins: Bins| NUDGE / bins.count.max(1) as f32;
-        let uv = Rect::from_min_size(pos2(nudge(cols), nudge(rows)), vec2(1.0, 1.0));
+        let nudge = vec2(NUDGE, NUDGE) / (rect.size() * painter.ctx().pixels_per_point());
+        let uv = Rect::from_min_size(nudge.to_pos2(), vec2(1.0, 1.0));
         painter.image(texture.id(), rect, uv, Color32::WHITE);
     }
 
