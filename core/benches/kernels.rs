@@ -2,12 +2,18 @@
 //! and of mamba-130m. `cargo bench -p mambascope-core`.
 
 use std::hint::black_box;
+use std::ops::ControlFlow;
+use std::sync::Arc;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use mambascope_core::backend::{Backend, FastBackend};
+use mambascope_core::backend::{Backend, DEFAULT_CHUNK, FastBackend, prefill_in_chunks};
+use mambascope_core::checkpoint::embedded;
+use mambascope_core::model::Model;
 use mambascope_core::noise::Noise;
 use mambascope_core::scan::{Projection, ScanInput, SsdInput};
+use mambascope_core::speed::spread_ids;
 use mambascope_core::tensor::{Dtype, Tensor};
+use mambascope_core::trace::{Probe, Tap, TracePlan, TraceTap};
 use ndarray::{Array1, Array2, Array3};
 
 /// Name, width and inner channels: the embedded model, and mamba-130m.
@@ -128,6 +134,42 @@ fn products(criterion: &mut Criterion, backend: &FastBackend) {
     }
 }
 
+/// A prompt of 512 tokens on the embedded model, and the same with every value of a layer recorded, the scores aside.
+fn prompt(criterion: &mut Criterion, backend: &mut FastBackend) {
+    let Ok(model) = embedded().map(Arc::new) else {
+        return;
+    };
+    let ids = spread_ids(model.config.vocab_size, TOKENS);
+    let plan = |layers: Vec<usize>| TracePlan {
+        layers,
+        probes: Probe::ALL
+            .into_iter()
+            .filter(|probe| *probe != Probe::Logits)
+            .collect(),
+        tokens: TOKENS,
+        budget: 1 << 30,
+    };
+    let mut group = criterion.benchmark_group("prompt of 512 tokens, novel-mamba-3m");
+    group.throughput(Throughput::Elements(TOKENS as u64));
+    group.bench_function("unwatched", |bencher| {
+        bencher.iter(|| black_box(read(backend, &model, &ids, &mut ())));
+    });
+    group.bench_function("one layer recorded", |bencher| {
+        bencher.iter(|| {
+            let tap = TraceTap::new(&plan(vec![2]), &model.config).ok();
+            tap.map(|mut tap| read(backend, &model, &ids, &mut tap))
+        });
+    });
+}
+
+fn read(backend: &mut FastBackend, model: &Arc<Model>, ids: &[u32], tap: &mut dyn Tap) -> bool {
+    let go_on = &mut |_| ControlFlow::Continue(());
+    let session = backend.open(model);
+    session.is_ok_and(|mut session| {
+        prefill_in_chunks(&mut *session, ids, DEFAULT_CHUNK, tap, go_on).is_ok()
+    })
+}
+
 fn all(criterion: &mut Criterion) {
     let Ok(mut backend) = FastBackend::new(0) else {
         return;
@@ -136,6 +178,7 @@ fn all(criterion: &mut Criterion) {
     ssd(criterion, &mut backend);
     convolution(criterion, &backend);
     products(criterion, &backend);
+    prompt(criterion, &mut backend);
 }
 
 criterion_group!(benches, all);
