@@ -174,13 +174,17 @@ pub(super) fn product<S: Simd>(simd: S, a: &[f32], b: &[f32]) -> f32 {
     for (a, b) in a_rest.iter().zip(b_rest) {
         sums[0] = simd.mul_add_e_f32s(*a, *b, sums[0]);
     }
-    let tail = simd.mul_f32s(
-        simd.partial_load_f32s(a_tail),
-        simd.partial_load_f32s(b_tail),
-    );
+    // Loading a part is a call, dearer than a short row.
+    if !a_tail.is_empty() {
+        let (a, b) = (
+            simd.partial_load_f32s(a_tail),
+            simd.partial_load_f32s(b_tail),
+        );
+        sums[1] = simd.mul_add_e_f32s(a, b, sums[1]);
+    }
     let left = simd.add_f32s(sums[0], sums[1]);
     let right = simd.add_f32s(sums[2], sums[3]);
-    simd.reduce_sum_f32s(simd.add_f32s(simd.add_f32s(left, right), tail))
+    simd.reduce_sum_f32s(simd.add_f32s(left, right))
 }
 
 /// y ← y + a·b, element by element.

@@ -106,18 +106,19 @@ fn pairs<S: Simd>(
             sums[2 + i] = simd.mul_add_e_f32s(high(simd, words[i]), odd[i], sums[2 + i]);
         }
     }
-    let last = (
-        simd.partial_load_u32s(words_tail),
-        simd.partial_load_f32s(even_tail),
-        simd.partial_load_f32s(odd_tail),
-    );
-    let rest = rest.iter().zip(even_rest).zip(odd_rest);
-    for (words, even, odd) in rest
-        .map(|((words, even), odd)| (*words, *even, *odd))
-        .chain([last])
-    {
-        sums[0] = simd.mul_add_e_f32s(low(simd, words), even, sums[0]);
-        sums[2] = simd.mul_add_e_f32s(high(simd, words), odd, sums[2]);
+    for ((words, even), odd) in rest.iter().zip(even_rest).zip(odd_rest) {
+        sums[0] = simd.mul_add_e_f32s(low(simd, *words), *even, sums[0]);
+        sums[2] = simd.mul_add_e_f32s(high(simd, *words), *odd, sums[2]);
+    }
+    // Loading a part is a call, dearer than a short row.
+    if !words_tail.is_empty() {
+        let words = simd.partial_load_u32s(words_tail);
+        let (even, odd) = (
+            simd.partial_load_f32s(even_tail),
+            simd.partial_load_f32s(odd_tail),
+        );
+        sums[1] = simd.mul_add_e_f32s(low(simd, words), even, sums[1]);
+        sums[3] = simd.mul_add_e_f32s(high(simd, words), odd, sums[3]);
     }
     let sum = simd.add_f32s(
         simd.add_f32s(sums[0], sums[1]),
