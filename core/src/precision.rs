@@ -57,8 +57,8 @@ impl Divergence {
         let nats = divergence_of(exact_v, coarse_v);
         let tokens = self.tokens as f64;
         self.mean = (self.mean * tokens + nats) / (tokens + 1.0);
-        // Written so that a NaN stays.
-        if !(nats <= self.most) {
+        // One that is no number stays, whatever follows.
+        if !self.most.is_nan() && !(nats <= self.most) {
             self.most = nats;
         }
         self.flips += usize::from(best(exact_v) != best(coarse_v));
@@ -235,4 +235,24 @@ pub fn measure(
         weight_bytes: form.weight_bytes(),
         divergence,
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn equal_scores_part_by_nothing_and_a_nan_stays() {
+        let mut found = Divergence::default();
+        found.add(&[1.0, 2.0, 3.0], &[1.0, 2.0, 3.0]);
+        assert_eq!((found.mean, found.most, found.flips), (0.0, 0.0, 0));
+        // KL of (1/2, 1/2) from (3/4, 1/4), by hand.
+        found.add(&[0.0, 0.0], &[3.0f32.ln(), 0.0]);
+        let by_hand = 0.5 * (0.5f64 / 0.75).ln() + 0.5 * (0.5f64 / 0.25).ln();
+        assert!((found.most - by_hand).abs() < 1e-6, "{}", found.most);
+        found.add(&[0.0, 1.0], &[f32::NAN, 1.0]);
+        found.add(&[0.0, 1.0], &[0.0, 1.0]);
+        assert!(found.most.is_nan() && found.mean.is_nan());
+        assert_eq!(found.tokens, 4);
+    }
 }
