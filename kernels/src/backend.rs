@@ -5,7 +5,7 @@ use std::sync::{Arc, Weak};
 
 use mambascope_core::backend::{Backend, BackendError, DeviceBytes, Session};
 use mambascope_core::model::Model;
-use mambascope_core::scan::{ScanInput, ScanOutput, SsdInput, SsdOutput};
+use mambascope_core::scan::{ScanInput, ScanOutput, SegmentStarts, SsdInput, SsdOutput};
 use ndarray::Array3;
 
 use crate::device;
@@ -71,7 +71,8 @@ impl CudaBackend {
         watched: Range<usize>,
     ) -> Result<(ScanOutput<f32>, Array3<f32>), BackendError> {
         let gpu = self.gpu()?;
-        scan_alone(&gpu, input, self.scan_kernel, watched)
+        let (output, states, _) = scan_alone(&gpu, input, self.scan_kernel, watched)?;
+        Ok((output, states))
     }
 
     /// The model's weights there: those of another session, or a copy made now.
@@ -114,8 +115,17 @@ impl Backend for CudaBackend {
 
     fn scan(&mut self, input: &ScanInput<'_, f32>) -> Result<ScanOutput<f32>, BackendError> {
         let gpu = self.gpu()?;
-        let (output, _) = scan_alone(&gpu, input, self.scan_kernel, 0..0)?;
+        let (output, ..) = scan_alone(&gpu, input, self.scan_kernel, 0..0)?;
         Ok(output)
+    }
+
+    fn scan_segments(
+        &mut self,
+        input: &ScanInput<'_, f32>,
+    ) -> Result<Option<SegmentStarts>, BackendError> {
+        let gpu = self.gpu()?;
+        let (.., starts) = scan_alone(&gpu, input, self.scan_kernel, 0..0)?;
+        Ok(Some(starts))
     }
 
     fn ssd(

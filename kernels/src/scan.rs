@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use mambascope_core::backend::BackendError;
-use mambascope_core::scan::{Projection, ScanInput, ScanOutput, sequential};
+use mambascope_core::scan::{Projection, ScanInput, ScanOutput, SegmentStarts, sequential};
 use ndarray::{Array2, Array3};
 
 use crate::buffer::Buffer;
@@ -370,7 +370,7 @@ fn projection(
 }
 
 /// One sequence, its operands copied there and its results back; the states of the channels `watched` after every token too,
-/// `[l, watched, n]`.
+/// `[l, watched, n]`, and those before each segment.
 ///
 /// # Errors
 /// When an operand does not fit, there are more than [`MOST_SLOTS`] slots, channels that are not there are watched, or the
@@ -380,7 +380,7 @@ pub(crate) fn scan_alone(
     input: &ScanInput<'_, f32>,
     kernel: ScanKernel,
     watched: Range<usize>,
-) -> Result<(ScanOutput<f32>, Array3<f32>), BackendError> {
+) -> Result<(ScanOutput<f32>, Array3<f32>, SegmentStarts), BackendError> {
     input.validate()?;
     let (tokens, channels, slots) = input.dims();
     if slots > MOST_SLOTS {
@@ -394,7 +394,12 @@ pub(crate) fn scan_alone(
     let states = [tokens, watched.len(), slots];
     if tokens == 0 || channels == 0 || slots == 0 {
         // Nothing to launch for; the skip and the gate may be all there is.
-        return Ok((sequential(input, |_, _| ())?, Array3::zeros(states)));
+        let starts = SegmentStarts {
+            segment: tokens,
+            h_sdn: Array3::zeros([0, channels, slots]),
+        };
+        let output = sequential(input, |_, _| ())?;
+        return Ok((output, Array3::zeros(states), starts));
     }
     let u = Buffer::of_array(gpu, Use::Activations, input.u_ld)?;
     let delta = Buffer::of_array(gpu, Use::Activations, input.delta_ld)?;
@@ -486,13 +491,22 @@ pub(crate) fn scan_alone(
     let y = y.download(0, tokens * channels)?;
     let last = last.download(0, channels * slots)?;
     let recorded = record.map_or(Ok(Vec::new()), |record| record.download(0, record.len()))?;
+    // Nothing is carried where there is one segment, as there is for v1 and v2.
+    let cut = if plan.segments == 1 { 0 } else { plan.segments };
+    let before = starts.download(0, cut * channels * slots)?;
     let [_, width, _] = states;
     let output = ScanOutput {
         y_ld: Array2::from_shape_fn((tokens, channels), |(l, d)| y[l * channels + d]),
         last_dn: Array2::from_shape_fn((channels, slots), |(d, n)| last[d * slots + n]),
     };
     let states = Array3::from_shape_fn(states, |(l, d, n)| recorded[(l * width + d) * slots + n]);
-    Ok((output, states))
+    let starts = SegmentStarts {
+        segment: plan.segment,
+        h_sdn: Array3::from_shape_fn([cut, channels, slots], |(s, d, n)| {
+            before[(s * channels + d) * slots + n]
+        }),
+    };
+    Ok((output, states, starts))
 }
 
 pub(crate) fn too_many_slots(slots: usize) -> BackendError {

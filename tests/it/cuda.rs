@@ -446,3 +446,31 @@ fn states_of_chosen_channels_are_recorded() {
     let refused = backend.scan_watched(&input, 38..41).unwrap_err();
     assert!(refused.to_string().contains("40 channels"), "{refused}");
 }
+
+/// What the device goes on from at the borders of its segments, in the shape the lean kernels take and in another.
+#[test]
+#[ignore = "needs an NVIDIA GPU"]
+fn a_segment_begins_with_the_state_before_it() {
+    for (channels, slots) in [(1536, 16), (40, 8)] {
+        let sizes = ScanShape {
+            slots,
+            ..shape(1, channels, 900, 1)
+        };
+        let operands = ScanOperands::seeded(sizes, 5);
+        let input = operands.input(0).unwrap();
+        let mut backend = CudaBackend::default();
+        let starts = backend.scan_segments(&input).unwrap().unwrap();
+        let segments = starts.h_sdn.dim().0;
+        assert!(segments > 1 && segments == 900usize.div_ceil(starts.segment));
+        // Before the first there is none.
+        let mut wanted = vec![0.0f64; channels * slots];
+        sequential(&input, |l, h_dn| {
+            if (l + 1) % starts.segment == 0 && l + 1 < 900 {
+                wanted.extend(h_dn.iter().copied().map(f64::from));
+            }
+        })
+        .unwrap();
+        let wanted = ArrayD::from_shape_vec(vec![segments, channels, slots], wanted).unwrap();
+        assert_close("starts", starts.h_sdn, &wanted, Tolerance::OfLargest(1e-5));
+    }
+}

@@ -13,7 +13,7 @@ pub use naive::{NaiveBackend, Precision, open_ruled};
 
 use crate::generate::{Sampler, Sampling};
 use crate::model::Model;
-use crate::scan::{ScanError, ScanInput, ScanOutput, SsdInput, SsdOutput};
+use crate::scan::{ScanError, ScanInput, ScanOutput, SegmentStarts, SsdInput, SsdOutput};
 use crate::state::{RecurrentState, State, StateBytes, StateError};
 use crate::tensor::WidenError;
 use crate::trace::Tap;
@@ -37,6 +37,18 @@ pub trait Backend: Send {
     /// # Errors
     /// When an operand does not fit.
     fn scan(&mut self, input: &ScanInput<'_, f32>) -> Result<ScanOutput<f32>, BackendError>;
+
+    /// Runs a selective scan on its own, as [`Backend::scan`] does, and tells what it found before each of its segments; nothing
+    /// for a backend that cuts no text.
+    ///
+    /// # Errors
+    /// As [`Backend::scan`].
+    fn scan_segments(
+        &mut self,
+        _: &ScanInput<'_, f32>,
+    ) -> Result<Option<SegmentStarts>, BackendError> {
+        Ok(None)
+    }
 
     /// Runs Mamba-2's scan on its own; a backend that works in chunks takes `chunk` tokens at once (at least one).
     ///

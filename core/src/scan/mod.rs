@@ -20,7 +20,7 @@ mod sequential;
 mod ssd;
 mod ssd_matrix;
 
-use ndarray::{Array2, ArrayView1, ArrayView2, ArrayView3};
+use ndarray::{Array2, Array3, ArrayView1, ArrayView2, ArrayView3};
 use thiserror::Error;
 
 pub use associative::{Affine, Cost, Tree, associative};
@@ -84,6 +84,15 @@ pub struct ScanOutput<T> {
     pub y_ld: Array2<T>,
     /// State after the last token, `[d, n]`.
     pub last_dn: Array2<T>,
+}
+
+/// Where a scan was cut into segments that run at the same time, and what it found to go on from.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SegmentStarts {
+    /// Tokens of a segment; the last may have fewer.
+    pub segment: usize,
+    /// The state before each segment, `[segments, d, n]`; empty where the text is one segment.
+    pub h_sdn: Array3<f32>,
 }
 
 /// An operand whose shape does not fit the others.

@@ -33,6 +33,23 @@ pub fn slider<N: Numeric>(
     knob(ui, name, Slider::new(value, range).text(name))
 }
 
+/// A slider of a share, in percent.
+pub fn share_slider(
+    ui: &mut Ui,
+    name: &str,
+    share: &mut f64,
+    range: RangeInclusive<f64>,
+) -> Response {
+    let percent = |share: f64, _: RangeInclusive<usize>| format!("{:.0} %", 100.0 * share);
+    let typed = |text: &str| Some(text.trim_end_matches('%').trim().parse::<f64>().ok()? / 100.0);
+    let slider = Slider::new(share, range)
+        .text(name)
+        .step_by(0.01)
+        .custom_formatter(percent)
+        .custom_parser(typed);
+    knob(ui, name, slider)
+}
+
 /// A slider over several powers of ten; of whole numbers where `N` is.
 pub fn log_slider<N: Numeric>(
     ui: &mut Ui,

@@ -6,7 +6,7 @@ use egui::accesskit::Role;
 use egui::{
     Align, Align2, Color32, Layout, Rect, RichText, TextStyle, Ui, UiBuilder, WidgetInfo, vec2,
 };
-use egui_plot::{AxisHints, GridInput, GridMark, Plot};
+use egui_plot::{AxisHints, GridInput, GridMark, Line, MarkerShape, Plot, PlotUi, Points};
 
 /// Height of the line with a plot's title, and the room under it: as a heatmap has them, so that neighbours line up.
 const TITLE: f32 = 26.0;
@@ -82,7 +82,7 @@ pub fn show_plot<'a>(
     title: &str,
     key: impl FnOnce(&mut Ui),
     plot: Plot<'a>,
-    draw: impl FnOnce(&mut egui_plot::PlotUi<'a>) + 'a,
+    draw: impl FnOnce(&mut PlotUi<'a>) + 'a,
 ) {
     let outer = ui.available_rect_before_wrap();
     let head = Rect::from_min_size(outer.min, vec2(outer.width(), TITLE));
@@ -126,10 +126,62 @@ pub fn line_key(ui: &mut Ui, colour: Color32, text: String) {
     ui.painter().hline(rect.x_range(), rect.center().y, stroke);
 }
 
-/// What the mark in the colour of guesses is.
+/// What the line in the colour of guesses is.
 pub fn guess_key(ui: &mut Ui) {
     let accent = theme::palette(ui.visuals()).accent;
     line_key(ui, accent, "your guess".to_owned());
+}
+
+/// A guess that is one point of a plot: a diamond, which no curve has.
+pub fn guess_point(at: [f64; 2], accent: Color32) -> Points<'static> {
+    Points::new("your guess", vec![at])
+        .color(accent)
+        .shape(MarkerShape::Diamond)
+        .radius(6.0)
+}
+
+/// What that diamond is a guess of.
+pub fn guess_point_key(ui: &mut Ui, text: &str) {
+    let palette = theme::palette(ui.visuals());
+    footnote(ui, text, palette.weak_text);
+    let (rect, _) = ui.allocate_exact_size(vec2(12.0, 12.0), egui::Sense::hover());
+    let (middle, reach) = (rect.center(), 5.0);
+    let corners = [(0.0, -reach), (reach, 0.0), (0.0, reach), (-reach, 0.0)];
+    let corners = corners.map(|(x, y)| middle + vec2(x, y));
+    ui.painter().add(egui::Shape::convex_polygon(
+        corners.to_vec(),
+        palette.accent,
+        egui::Stroke::NONE,
+    ));
+}
+
+/// One curve for each of some layers, which are counted among all blocks; `more` is drawn over them.
+pub fn of_layers(
+    ui: &mut Ui,
+    title: &str,
+    plot: Plot<'_>,
+    curves: &[(usize, Vec<[f64; 2]>)],
+    more: impl FnOnce(&mut PlotUi<'_>),
+) {
+    let palette = theme::palette(ui.visuals());
+    let colour = |i: usize| palette.series[i % palette.series.len()];
+    // Of a deep model the key would not fit: the curves then go unnamed but for the pointer.
+    let named = curves.len() <= 8;
+    let key = |ui: &mut Ui| {
+        if named {
+            for (i, (layer, _)) in curves.iter().enumerate().rev() {
+                line_key(ui, colour(i), layer.to_string());
+            }
+        }
+        footnote(ui, "layers", palette.weak_text);
+    };
+    show_plot(ui, title, key, plot, |plot| {
+        for (i, (layer, points)) in curves.iter().enumerate() {
+            let line = Line::new(format!("layer {layer}"), points.clone());
+            plot.line(line.color(colour(i)).width(1.5));
+        }
+        more(plot);
+    });
 }
 
 /// A logarithmic axis: its marks stand at powers of ten, named by `text` of the logarithm.

@@ -1,5 +1,5 @@
 //! Every demo draws its own answer, survives its controls at both ends, saves and loads. With DEMO_PICTURES=folder a picture of
-//! each is written there, in both themes; with DEMO=name only that one is run.
+//! each is written there, in both themes; with DEMO=name only that one is run, and with DEMO_CONTROLS='{…}' that picture is of these.
 
 use std::ops::ControlFlow;
 
@@ -63,6 +63,7 @@ fn draw(
 fn every_demo_draws_its_own_answer() {
     let (around, mut workshop) = (around(), workshop());
     let folder = std::env::var("DEMO_PICTURES").ok();
+    let controls = std::env::var("DEMO_CONTROLS").ok();
     for entry in entries() {
         let mut demo = (entry.make)();
         assert_eq!(demo.id(), entry.id);
@@ -75,6 +76,11 @@ fn every_demo_draws_its_own_answer() {
             entry.id
         );
         let Some(folder) = &folder else { continue };
+        if let Some(controls) = &controls {
+            let preset = format!("{} {controls}", entry.id);
+            demo.load_preset(&preset).unwrap();
+        }
+        let answer = self::answer(&*demo, &mut workshop, &around);
         for (name, wanted) in [("light", Theme::Light), ("dark", Theme::Dark)] {
             let path = format!("{folder}/{}-{name}.png", entry.id);
             draw(&mut *demo, Some(&answer), &around, Some((&path, wanted)));
@@ -82,8 +88,8 @@ fn every_demo_draws_its_own_answer() {
     }
 }
 
-/// How often the colour of a guess is in what a demo paints with these guesses committed.
-fn accents(demo: &mut dyn AnyDemo, answer: &Answer, guesses: &[(String, f64)]) -> usize {
+/// How often the colour of a guess is in what a demo paints with these guesses committed, and how often it is named.
+fn accents(demo: &mut dyn AnyDemo, answer: &Answer, guesses: &[(String, f64)]) -> (usize, usize) {
     let around = around();
     let mut harness = Harness::builder()
         .with_size(SIZE)
@@ -100,9 +106,11 @@ fn accents(demo: &mut dyn AnyDemo, answer: &Answer, guesses: &[(String, f64)]) -
         theme::palette(&harness.ctx.global_style().visuals).accent
     );
     let shapes = harness.output().shapes.iter();
-    shapes
-        .map(|clipped| format!("{:?}", clipped.shape).matches(&accent).count())
-        .sum()
+    let painted: String = shapes
+        .map(|clipped| format!("{:?}", clipped.shape))
+        .collect();
+    let named = painted.matches("text: \"your guess").count();
+    (painted.matches(&accent).count(), named)
 }
 
 #[test]
@@ -117,12 +125,16 @@ fn a_guess_stays_drawn_on_the_demo_its_question_names() {
             let Some(named) = &check.demo else { continue };
             let mut demo = (mambascope_lessons::course::demo(named).unwrap().make)();
             let answer = answer(&*demo, &mut workshop, &around);
-            let without = accents(&mut *demo, &answer, &[]);
+            let (without, unnamed) = accents(&mut *demo, &answer, &[]);
+            assert_eq!(unnamed, 0, "{named} names a guess that is not there");
             // One of these lies on the plot, whatever its axis.
-            let is_drawn = [0.3, 3.0, 12.0]
+            let found = [0.3, 3.0, 12.0]
                 .into_iter()
-                .any(|guess| accents(&mut *demo, &answer, &[(check.id.clone(), guess)]) > without);
-            assert!(is_drawn, "{named} does not draw the guess of {}", check.id);
+                .map(|guess| accents(&mut *demo, &answer, &[(check.id.clone(), guess)]))
+                .find(|&(drawn, _)| drawn > without);
+            let (_, keys) =
+                found.unwrap_or_else(|| panic!("{named} does not draw the guess of {}", check.id));
+            assert!(keys > 0, "{named} does not name the guess of {}", check.id);
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::ops::{ControlFlow, RangeInclusive};
 
 use egui::Ui;
-use egui_plot::{AxisHints, Line, MarkerShape, PlotPoint, PlotPoints, Points};
+use egui_plot::{AxisHints, Line, PlotPoint, PlotPoints, Points};
 use mambascope_core::job::{JobError, Progress, Workshop};
 use mambascope_core::noise::Noise;
 use mambascope_core::s4::{convolve_direct, convolve_fft, kernel_by_powers};
@@ -19,7 +19,9 @@ use crate::demo::{Around, Demo, Scene};
 use crate::theme;
 use crate::widgets::controls::{choice, clamped, controls, picture, slider};
 use crate::widgets::number;
-use crate::widgets::plots::{axis, footnote, line_key, marks, over_tokens, show_plot};
+use crate::widgets::plots::{
+    axis, footnote, guess_point, guess_point_key, line_key, marks, over_tokens, show_plot,
+};
 
 /// Tokens of the input.
 const TOKENS: usize = 64;
@@ -357,10 +359,10 @@ impl KernelEditor {
             } else {
                 if guess.is_some() {
                     let text = match self.is_asked() {
-                        true => "your guess of K[3] (diamond)",
-                        false => "your guess of K[3], for the question's slot (diamond)",
+                        true => "your guess of K[3]",
+                        false => "your guess of K[3], for the question's slot",
                     };
-                    line_key(ui, palette.accent, text.to_owned());
+                    guess_point_key(ui, text);
                 }
                 line_key(ui, palette.series[0], "K[lag]".to_owned());
             }
@@ -412,9 +414,7 @@ impl KernelEditor {
                 }
             }
             if let Some(guess) = guess {
-                let mark = Points::new("your guess", vec![[ASKED_TAP, guess]]);
-                let mark = mark.color(palette.accent).shape(MarkerShape::Diamond);
-                plot.points(mark.radius(6.0));
+                plot.points(guess_point([ASKED_TAP, guess], palette.accent));
             }
             let response = plot.response();
             if can_drag && (response.dragged() || response.clicked()) {

@@ -16,11 +16,16 @@ use crate::theme;
 use crate::widgets::controls::{clamped, controls, picture, slider};
 use crate::widgets::formula::{formula, number_tex};
 use crate::widgets::number;
-use crate::widgets::plots::{axis, footnote, line_key, marks, show_plot, value_axis, value_marks};
+use crate::widgets::plots::{
+    axis, footnote, guess_point, guess_point_key, line_key, marks, show_plot, value_axis,
+    value_marks,
+};
 
 const Z: RangeInclusive<f64> = -8.0..=8.0;
 /// Points of a curve.
 const POINTS: usize = 161;
+/// z of the page's question.
+const ASKED_Z: f64 = 4.0;
 
 /// The controls.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -166,7 +171,11 @@ impl Gate {
     fn plot(&self, ui: &mut Ui, answer: &Answer, scene: &Scene<'_, Answer>) {
         let palette = theme::palette(ui.visuals());
         let [keep, held, shipped, ..] = palette.series;
+        let guess = scene.guess("euler-weight");
         let key = |ui: &mut Ui| {
+            if guess.is_some() {
+                guess_point_key(ui, "your guess at z = 4");
+            }
             line_key(ui, shipped, "written, shipped: Δ".to_owned());
             line_key(ui, held, "written, held: σ(z)".to_owned());
             line_key(ui, keep, "kept: exp(−Δ)".to_owned());
@@ -196,7 +205,6 @@ impl Gate {
         let kept = curve(|weights| weights.keep);
         let written = curve(|weights| weights.write_held);
         let euler = curve(|weights| weights.write_shipped);
-        let guess = scene.guess("euler-weight");
         let (here, z) = (answer.here, self.z);
         show_plot(ui, "What a step keeps and writes", key, plot, |plot| {
             plot.vline(VLine::new("z", z).color(palette.weak_text));
@@ -212,12 +220,7 @@ impl Gate {
             mark(here.write_held, held);
             mark(here.write_shipped, shipped);
             if let Some(guess) = guess {
-                let at = vec![[4.0, guess]];
-                plot.points(
-                    Points::new("your guess", at)
-                        .color(palette.accent)
-                        .radius(6.0),
-                );
+                plot.points(guess_point([ASKED_Z, guess], palette.accent));
             }
         });
     }

@@ -11,7 +11,7 @@ use crate::theme;
 use crate::widgets::formula::formula;
 use crate::widgets::number;
 use crate::widgets::plots::{
-    axis, line_key, log_axis, log_marks, marks, show_plot, value_axis, value_marks,
+    axis, guess_key, line_key, log_axis, log_marks, marks, show_plot, value_axis, value_marks,
 };
 
 /// Dots are drawn up to so many steps; more would be a thick line.
@@ -161,7 +161,7 @@ pub fn errors(ui: &mut Ui, which: &[bool], answer: Option<&Comparison>, guess: O
     let guess = guess.filter(|&guess| (0.001..=100.0).contains(&guess));
     let key = |ui: &mut Ui| {
         if guess.is_some() {
-            line_key(ui, palette.accent, "your guess".to_owned());
+            guess_key(ui);
         }
         line_key(ui, palette.weak_text, "this step".to_owned());
     };

@@ -257,7 +257,7 @@ fn answered(ui: &mut Ui, answer: &Sensitivity) {
     picture(ui, 120.0, |ui| ratios(ui, &answer.dial));
     footnote(
         ui,
-        "The first 64 tokens of the text are read. p: the next token as the shipped rule expects it, in f32; q: as the rule chosen here does. The weights were trained under the shipped rule and are not trained again, so this tells how much they lean on it, not which rule is better to train with; the exponential-trapezoidal rule, too, is untrained here. Mamba-2 and attention layers stay as they are. The first scan reads the same values under every rule: the largest difference of its y, and the most it could be by what the rule changes of each decay and each write, as shares of the largest |y|. Bins at the left with fewer than one step in 10,000 are not drawn.",
+        "The first 64 tokens of the text are read, by plain loops on the CPU whatever backend is chosen: the others have the shipped rule alone. p: the next token as the shipped rule expects it, in f32; q: as the rule chosen here does. The weights were trained under the shipped rule and are not trained again, so this tells how much they lean on it, not which rule is better to train with; the exponential-trapezoidal rule, too, is untrained here. Mamba-2 and attention layers stay as they are. The first scan reads the same values under every rule: the largest difference of its y, and the most it could be by what the rule changes of each decay and each write, as shares of the largest |y|. Bins at the left with fewer than one step in 10,000 are not drawn.",
         palette.weak_text,
     );
 }

@@ -1,6 +1,7 @@
 //! Demos and experiments of the lesson `gpu-scan`: the scan as a tree of affine maps, as a kernel deals it out, and what that
 //! costs.
 
+mod device_states;
 mod experiments;
 mod model_speed;
 mod operands;

@@ -63,6 +63,25 @@ impl<T: Real> Operands<T> {
             initial_dn: None,
         }
     }
+
+    /// The one channel and slot of these in every channel and slot of a layer, without a copy; nothing where there are several.
+    pub fn repeated(&self, channels: usize, slots: usize) -> Option<ScanInput<'_, T>> {
+        let tokens = self.u_ld.nrows();
+        let rows = (tokens, channels);
+        let of_tokens = (tokens, 1, slots);
+        Some(ScanInput {
+            u_ld: self.u_ld.broadcast(rows)?,
+            delta_ld: self.delta_ld.broadcast(rows)?,
+            delta_bias_d: Some(self.bias_d.broadcast(channels)?),
+            delta_softplus: true,
+            a_dn: self.a_dn.broadcast((channels, slots))?,
+            b: Projection::Selective(self.b_lgn.broadcast(of_tokens)?),
+            c: Projection::Selective(self.c_lgn.broadcast(of_tokens)?),
+            d_skip_d: Some(self.skip_d.broadcast(channels)?),
+            z_ld: Some(self.z_ld.broadcast(rows)?),
+            initial_dn: None,
+        })
+    }
 }
 
 /// Channels of a layer of mamba-130m.

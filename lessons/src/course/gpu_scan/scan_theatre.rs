@@ -11,6 +11,7 @@ use mambascope_core::scan::{
 use mambascope_core::study::Study;
 use serde::{Deserialize, Serialize};
 
+use super::device_states::{DeviceStates, device_states};
 use super::operands::{CHANNELS, Operands, fused_bytes, materialised_bytes};
 use super::own::{Cut, H200, Launch, segmented_scan};
 use super::stage;
@@ -34,6 +35,8 @@ const ITEMS: [(usize, &str); 5] = [(1, "1"), (2, "2"), (4, "4"), (8, "8"), (16, 
 const MULTIPROCESSORS: RangeInclusive<usize> = 1..=160;
 /// Seconds a round is looked at while playing.
 const BEAT: f64 = 0.25;
+/// Draws the text that is scanned.
+const SEED: u64 = 11;
 /// A state this far from the loop's, as a share of the largest, is another number.
 const SAME: f64 = 1e-9;
 
@@ -103,6 +106,14 @@ impl Default for ScanTheatre {
     }
 }
 
+/// What is computed.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Asked {
+    controls: ScanTheatre,
+    /// Name of the backend whose own states are shown; none in the layout of another kernel.
+    backend: Option<String>,
+}
+
 /// A map, and the tokens it stands for.
 #[derive(Clone, Copy)]
 pub struct Run {
@@ -153,6 +164,8 @@ pub struct Play {
     pub wrong: usize,
     /// Of the whole scan.
     pub cost: Cost,
+    /// What the chosen backend has at the borders of its segments, where it has any; or why it could not be asked.
+    pub device: Result<Option<DeviceStates>, String>,
 }
 
 impl Play {
@@ -163,15 +176,27 @@ impl Play {
     }
 }
 
-impl Study for ScanTheatre {
+impl Study for Asked {
     type Answer = Play;
 
     fn compute(
         &self,
-        _: &mut Workshop,
+        workshop: &mut Workshop,
         _: &mut dyn FnMut(Progress) -> ControlFlow<()>,
     ) -> Result<Play, JobError> {
-        let operands = Operands::<f64>::seeded(self.tokens, 1, 1, 11);
+        let mut play = self.controls.play()?;
+        if let Some(name) = &self.backend {
+            let found = device_states(workshop, name, (SEED, &play.loop_l));
+            play.device = found.map_err(|error| error.to_string());
+        }
+        Ok(play)
+    }
+}
+
+impl ScanTheatre {
+    /// The scan, with the look that is asked for.
+    fn play(&self) -> Result<Play, JobError> {
+        let operands = Operands::<f64>::seeded(self.tokens, 1, 1, SEED);
         let input = operands.input();
         let mut loop_l = Vec::with_capacity(self.tokens);
         sequential(&input, |_, h_dn| loop_l.extend(h_dn.iter().copied()))
@@ -225,6 +250,7 @@ impl Study for ScanTheatre {
             wrong,
             cost,
             loop_l,
+            device: Ok(None),
         })
     }
 }
@@ -382,18 +408,27 @@ impl ScanTheatre {
             ),
             weak,
         );
+        match &play.device {
+            Ok(None) => {}
+            Ok(Some(device)) => footnote(ui, &device.told(), weak),
+            Err(reason) => footnote(ui, &format!("No states of the device: {reason}"), weak),
+        }
     }
 }
 
 impl Demo for ScanTheatre {
     const ID: &'static str = "scan-theatre";
     const TITLE: &'static str = "A kernel's scan, round by round";
-    type Study = Self;
+    type Study = Asked;
 
-    fn study(&self, _: &Around) -> Option<Self> {
-        let mut study = self.clone();
-        study.step = self.step.min(self.rounds() - 1);
-        Some(study)
+    fn study(&self, around: &Around) -> Option<Asked> {
+        let mut controls = self.clone();
+        controls.step = self.step.min(self.rounds() - 1);
+        let is_own = self.layout == Layout::Own;
+        Some(Asked {
+            controls,
+            backend: is_own.then(|| around.backend.clone()),
+        })
     }
 
     fn ui(&mut self, ui: &mut Ui, scene: &Scene<'_, Play>) {

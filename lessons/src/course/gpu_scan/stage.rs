@@ -5,6 +5,7 @@
 use egui::{Color32, CornerRadius, Painter, Rect, Sense, Stroke, StrokeKind, Ui, pos2, vec2};
 use mambascope_core::scan::{Geometry, Stage, WARP};
 
+use super::device_states::DeviceStates;
 use super::operands::CHANNELS;
 use super::own::{Cut, LEAN_HELD, LEAN_TILE, Launch, SLOTS};
 use super::scan_theatre::{Play, Round, Run, Seen};
@@ -435,6 +436,26 @@ impl Picture<'_> {
             let rect = Rect::from_x_y_ranges(self.column(area, thread), self.row(area, item));
             self.painter
                 .rect_filled(rect, CornerRadius::ZERO, self.colour(run));
+        }
+        if let Ok(Some(device)) = &self.play.device {
+            self.borders(area, device);
+        }
+    }
+
+    /// The states a device has carried on, each at the token it is the state of.
+    fn borders(&self, area: Rect, device: &DeviceStates) {
+        for &(token, is_right) in &device.borders {
+            let (segment, item) = (token / self.geometry.items, token % self.geometry.items);
+            let cell = Rect::from_x_y_ranges(self.column(area, segment), self.row(area, item));
+            let fill = if is_right {
+                self.palette.text
+            } else {
+                self.palette.error
+            };
+            let stroke = Stroke::new(1.0, self.palette.bg);
+            // Whole inside the picture also in its last row.
+            let middle = pos2(cell.center().x, cell.center().y.min(area.bottom() - 5.0));
+            self.painter.circle(middle, 4.0, fill, stroke);
         }
     }
 

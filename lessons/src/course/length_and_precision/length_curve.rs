@@ -13,7 +13,7 @@ use crate::course::reading_a_trained_mamba::records::{NO_SCANS, chosen, scan_lay
 use crate::demo::{Around, Demo, Scene};
 use crate::theme;
 use crate::widgets::controls::{choice, columns, controls, picture, slider};
-use crate::widgets::plots::{footnote, line_key, marks, over_tokens, show_plot};
+use crate::widgets::plots::{footnote, line_key, marks, of_layers, over_tokens, show_plot};
 
 /// The text: the first chapter of a book of 1900.
 pub(super) const PASSAGE: &str = include_str!("passage.txt");
@@ -165,18 +165,17 @@ impl Demo for LengthCurve {
                 return;
             }
         };
-        picture(ui, 240.0, |ui| losses(ui, answer, self.fresh));
-        columns(ui, 220.0, 2, |i, ui| match i {
-            0 => {
-                let plot = over_tokens(ui, "size of the state", "norm of h");
-                of_layers(ui, "Size of the state", plot, &answer.norm);
-            }
-            _ => {
-                let plot = over_tokens(ui, "clock", "sum of Δ so far");
-                of_layers(ui, "Running sum of Δ", plot, &answer.delta);
-            }
-        });
         let weak = theme::palette(ui.visuals()).weak_text;
+        picture(ui, 240.0, |ui| losses(ui, answer, self.fresh));
+        columns(ui, 220.0, 2, |i, ui| {
+            let (title, value, curves) = match i {
+                0 => ("Size of the state", "norm of h", &answer.norm),
+                _ => ("Running sum of Δ", "sum of Δ so far", &answer.delta),
+            };
+            let plot = narrow(over_tokens(ui, title, value));
+            let trained = VLine::new("training length", TRAINED as f64).color(weak);
+            of_layers(ui, title, plot, curves, |plot| plot.vline(trained));
+        });
         footnote(
             ui,
             &format!(
@@ -241,31 +240,12 @@ fn losses(ui: &mut Ui, answer: &Curves, every: usize) {
     });
 }
 
-fn of_layers(ui: &mut Ui, title: &str, plot: Plot<'_>, curves: &OfLayers) {
-    let palette = theme::palette(ui.visuals());
-    let colour = |i: usize| palette.series[i % palette.series.len()];
-    // Of a deep model the key would not fit: the curves then go unnamed but for the pointer.
-    let named = curves.len() <= 8;
-    let key = |ui: &mut Ui| {
-        if named {
-            for (i, (layer, _)) in curves.iter().enumerate().rev() {
-                line_key(ui, colour(i), layer.to_string());
-            }
-        }
-        footnote(ui, "layers", palette.weak_text);
-    };
-    let plot = plot
-        .x_grid_spacer(|input| marks(input.bounds, 5.0, 1.0))
+/// A plot over the tokens from its beginning, with few marks: two of them stand side by side.
+fn narrow(plot: Plot<'_>) -> Plot<'_> {
+    plot.x_grid_spacer(|input| marks(input.bounds, 5.0, 1.0))
         .include_x(0.0)
         .include_y(0.0)
         .allow_drag(false)
         .allow_zoom(false)
-        .allow_double_click_reset(false);
-    show_plot(ui, title, key, plot, |plot| {
-        plot.vline(VLine::new("training length", TRAINED as f64).color(palette.weak_text));
-        for (i, (layer, points)) in curves.iter().enumerate() {
-            let name = format!("layer {layer}");
-            plot.line(Line::new(name, points.clone()).color(colour(i)).width(1.5));
-        }
-    });
+        .allow_double_click_reset(false)
 }

@@ -18,7 +18,7 @@ use super::model_controls::{capped, text_to_read};
 use super::records::{NO_SCANS, chosen, ids_of, matrix, scan_layers, scans, texts_of, traced};
 use crate::demo::{Around, Demo, Scene};
 use crate::theme;
-use crate::widgets::controls::{choice, clamped, columns, controls, slider};
+use crate::widgets::controls::{choice, clamped, columns, controls, share_slider};
 use crate::widgets::plots::footnote;
 use crate::widgets::{Axis, Colormap, Grid, Heatmap, ScaleKind, number, visible_token};
 
@@ -364,8 +364,8 @@ impl HiddenAttention {
             });
         });
         controls(ui, |ui| {
-            slider(ui, "of the convolution", &mut self.conv, PART);
-            slider(ui, "of the gate", &mut self.gate, PART);
+            share_slider(ui, "of the convolution", &mut self.conv, PART);
+            share_slider(ui, "of the gate", &mut self.gate, PART);
         });
         controls(ui, |ui| {
             choice(

@@ -5,20 +5,21 @@ use std::ops::{ControlFlow, RangeInclusive};
 
 use egui::Ui;
 use egui_plot::{Line, Plot, Points, VLine};
+use mambascope_core::backend::Backend;
 use mambascope_core::job::{JobError, ModelRef, Progress, Workshop};
 use mambascope_core::study::Study;
 use serde::{Deserialize, Serialize};
 
 use super::model_controls::capped;
 use super::planted::{Clock, Filler, Planted, Reader, Reading, said, saturated};
-use super::records::{NO_SCANS, chosen, scan_layers, texts_of};
+use super::records::{NO_SCANS, on_chosen, scan_layers, texts_of};
 use super::survival::{median, survival};
 use crate::demo::{Around, Demo, Scene};
 use crate::theme;
 use crate::widgets::controls::{choice, clamped, columns, controls, log_slider, picture, slider};
 use crate::widgets::number;
 use crate::widgets::plots::{
-    axis, footnote, line_key, log_axis, log_marks, over_tokens, show_plot,
+    axis, footnote, line_key, log_axis, log_marks, of_layers, over_tokens, show_plot,
 };
 
 const TOKENS: RangeInclusive<usize> = 32..=640;
@@ -129,44 +130,14 @@ impl Study for Asked {
         if layers.is_empty() {
             return Ok(Err(NO_SCANS));
         }
-        let plant =
-            |depth: f64| Planted::new(model, asked.filler, asked.tokens, (depth, asked.draw));
-        let planted = match plant(asked.depth / 100.0) {
+        let planted = match asked.plant(model, asked.depth / 100.0) {
             Ok(planted) => planted,
             Err(JobError::Recall(_)) => return Ok(Err(NO_WORDS)),
             Err(error) => return Err(error),
         };
-        let (backend, elsewhere) = chosen(workshop, &self.backend, model)?;
-        let is_changed = asked.times != 1.0 && asked.from < planted.ids.len();
-        let clocks = if is_changed { 2 } else { 1 };
-        let total = clocks * (1 + SWEEP.len()) * planted.ids.len();
-        let mut before = 0;
-        let mut outcome = |by: f32| -> Result<Outcome, JobError> {
-            let reader = Reader::new(model, asked.clock(&layers, by))?;
-            let mut read = |text: &Planted, layers: &[usize]| -> Result<Reading, JobError> {
-                let found = reader.read(&text.ids, layers, &mut *backend, &mut |done| {
-                    progress(Progress::Count {
-                        what: "tokens read",
-                        done: before + done,
-                        total,
-                    })
-                });
-                before += text.ids.len();
-                found
-            };
-            let reading = read(&planted, &layers)?;
-            let mut sweep = Vec::new();
-            for depth in SWEEP.into_iter().rev() {
-                let text = plant(depth)?;
-                let at_end = read(&text, &[])?;
-                sweep.push([text.distance() as f64, said(&at_end.logits_v, text.value).0]);
-            }
-            Ok(Outcome::new(&planted, &reading, sweep))
-        };
-        let own = outcome(1.0)?;
-        let changed = is_changed
-            .then(|| outcome(asked.times as f32))
-            .transpose()?;
+        let ((own, changed), elsewhere) = on_chosen(workshop, &self.backend, model, |backend| {
+            self.outcomes(&planted, &layers, backend, progress)
+        })?;
         let words = texts_of(model, &[planted.key, planted.value]);
         let word = |i: usize| words.get(i).map_or("", |word| word.trim()).to_owned();
         Ok(Ok(Passkey {
@@ -178,6 +149,48 @@ impl Study for Asked {
             changed,
             elsewhere,
         }))
+    }
+}
+
+impl Asked {
+    /// The text read with the model's own Δ, and with Δ changed where it is.
+    fn outcomes(
+        &self,
+        planted: &Planted,
+        layers: &[usize],
+        backend: &mut dyn Backend,
+        progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
+    ) -> Result<(Outcome, Option<Outcome>), JobError> {
+        let (asked, model) = (&self.controls, &self.model);
+        let is_changed = asked.times != 1.0 && asked.from < planted.ids.len();
+        let clocks = if is_changed { 2 } else { 1 };
+        let total = clocks * (1 + SWEEP.len()) * planted.ids.len();
+        let mut before = 0;
+        let mut outcome = |by: f32| -> Result<Outcome, JobError> {
+            let reader = Reader::new(model, asked.clock(layers, by))?;
+            let mut read = |text: &Planted, layers: &[usize]| -> Result<Reading, JobError> {
+                let found = reader.read(&text.ids, layers, &mut *backend, &mut |done| {
+                    progress(Progress::Count {
+                        what: "tokens read",
+                        done: before + done,
+                        total,
+                    })
+                });
+                before += text.ids.len();
+                found
+            };
+            let reading = read(planted, layers)?;
+            let mut sweep = Vec::new();
+            for depth in SWEEP.into_iter().rev() {
+                let text = asked.plant(model, depth)?;
+                let at_end = read(&text, &[])?;
+                sweep.push([text.distance() as f64, said(&at_end.logits_v, text.value).0]);
+            }
+            Ok(Outcome::new(planted, &reading, sweep))
+        };
+        let own = outcome(1.0)?;
+        let changed = is_changed.then(|| outcome(asked.times as f32));
+        Ok((own, changed.transpose()?))
     }
 }
 
@@ -301,6 +314,11 @@ impl Demo for PlantedPasskey {
 }
 
 impl PlantedPasskey {
+    /// The text with the pair behind this share of the filler.
+    fn plant(&self, model: &ModelRef, depth: f64) -> Result<Planted, JobError> {
+        Planted::new(model, self.filler, self.tokens, (depth, self.draw))
+    }
+
     fn clock(&self, layers: &[usize], by: f32) -> Clock {
         let last = layers.len().saturating_sub(1);
         Clock {
@@ -366,8 +384,7 @@ impl PlantedPasskey {
                 let plot = still(over_tokens(ui, "saturated entries", "share of the layer"))
                     .include_x(answer.tokens as f64)
                     .include_y(1.0);
-                let named: Vec<(usize, &[[f64; 2]])> = of(&shown.full);
-                of_layers(ui, "Saturated entries", plot, &named, |_| {});
+                of_layers(ui, "Saturated entries", plot, &shown.full, |_| {});
             }
             _ => sweep(ui, answer, self.times),
         });
@@ -396,9 +413,8 @@ impl PlantedPasskey {
         } else {
             "What is left of the planted word"
         };
-        let curves = of(&shown.stored);
         let own = &answer.own.median;
-        of_layers(ui, title, plot, &curves, |plot| {
+        of_layers(ui, title, plot, &shown.stored, |plot| {
             if is_changed {
                 let from = VLine::new("Δ changes here", self.from as f64);
                 plot.vline(from.color(palette.warning));
@@ -407,11 +423,6 @@ impl PlantedPasskey {
             }
         });
     }
-}
-
-fn of(curves: &[(usize, Vec<[f64; 2]>)]) -> Vec<(usize, &[[f64; 2]])> {
-    let curves = curves.iter();
-    curves.map(|(layer, curve)| (*layer, &**curve)).collect()
 }
 
 /// A plot that stays where it is.
@@ -458,35 +469,6 @@ fn outcomes(ui: &mut Ui, value: &str, own: &Outcome, changed: Option<&Outcome>, 
                 ui.end_row();
             }
         });
-}
-
-/// One curve a layer.
-fn of_layers(
-    ui: &mut Ui,
-    title: &str,
-    plot: Plot<'_>,
-    curves: &[(usize, &[[f64; 2]])],
-    more: impl FnOnce(&mut egui_plot::PlotUi<'_>),
-) {
-    let palette = theme::palette(ui.visuals());
-    let colour = |i: usize| palette.series[i % palette.series.len()];
-    // Of a deep model the key would not fit: the curves then go unnamed but for the pointer.
-    let named = curves.len() <= 8;
-    let key = |ui: &mut Ui| {
-        if named {
-            for (i, (layer, _)) in curves.iter().enumerate().rev() {
-                line_key(ui, colour(i), layer.to_string());
-            }
-        }
-        footnote(ui, "layers", palette.weak_text);
-    };
-    show_plot(ui, title, key, plot, |plot| {
-        for (i, (layer, points)) in curves.iter().enumerate() {
-            let line = Line::new(format!("layer {layer}"), points.to_vec());
-            plot.line(line.color(colour(i)).width(1.5));
-        }
-        more(plot);
-    });
 }
 
 /// The probability of the right word by distance.

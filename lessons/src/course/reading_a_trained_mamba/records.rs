@@ -1,6 +1,6 @@
 //! What the scans of a model read and gave for one text: the records the pictures of this lesson are computed from.
 
-use mambascope_core::backend::Backend;
+use mambascope_core::backend::{Backend, BackendError};
 use mambascope_core::job::{JobError, ModelRef, Workshop, prompt_ids};
 use mambascope_core::model::{Mixer, MixerDims, Model};
 use mambascope_core::tokenizer::id_label;
@@ -191,11 +191,34 @@ pub(in crate::course) fn chosen<'w>(
     };
     match opened.map(drop) {
         Ok(()) => Ok((workshop.backend(name)?, None)),
-        Err(error) => {
-            let said =
-                format!("Computed on the backend \"{FALLBACK}\", not on \"{name}\": {error}");
-            Ok((workshop.backend(FALLBACK)?, Some(said)))
+        Err(error) => Ok((workshop.backend(FALLBACK)?, Some(not_on(name, &error)))),
+    }
+}
+
+fn not_on(name: &str, error: &impl std::fmt::Display) -> String {
+    format!("Computed on the backend \"{FALLBACK}\", not on \"{name}\": {error}")
+}
+
+/// What `work` gives on the [`chosen`] backend. Where that fails on its way, as a device does on which a second model finds no room,
+/// all of it is done on the quick one, and the sentence says so.
+///
+/// # Errors
+/// What `work` says for another reason, or on the quick backend.
+pub(super) fn on_chosen<T>(
+    workshop: &mut Workshop,
+    name: &str,
+    model: &ModelRef,
+    mut work: impl FnMut(&mut dyn Backend) -> Result<T, JobError>,
+) -> Result<(T, Option<String>), JobError> {
+    let (backend, elsewhere) = chosen(workshop, name, model)?;
+    match work(backend) {
+        Err(JobError::Backend(error))
+            if backend.name() != FALLBACK && !matches!(error, BackendError::Cancelled { .. }) =>
+        {
+            let found = work(workshop.backend(FALLBACK)?)?;
+            Ok((found, Some(not_on(name, &error))))
         }
+        found => Ok((found?, elsewhere)),
     }
 }
 
@@ -203,8 +226,9 @@ pub(in crate::course) fn chosen<'w>(
 mod tests {
     use std::sync::Arc;
 
-    use mambascope_core::backend::{FastBackend, NaiveBackend};
+    use mambascope_core::backend::{FastBackend, NaiveBackend, Session};
     use mambascope_core::checkpoint::embedded;
+    use mambascope_core::scan::{ScanInput, ScanOutput, SsdInput, SsdOutput};
 
     use super::*;
 
@@ -220,5 +244,63 @@ mod tests {
         let (backend, said) = chosen(&mut workshop, "cuda", &model).unwrap();
         assert_eq!(backend.name(), "fast");
         assert!(said.unwrap().contains("not on \"cuda\""));
+    }
+
+    /// A backend with room for nothing but a first look.
+    #[derive(Default)]
+    struct Full(NaiveBackend, usize);
+
+    impl Backend for Full {
+        fn name(&self) -> &'static str {
+            "full"
+        }
+
+        fn open(&mut self, model: &Arc<Model>) -> Result<Box<dyn Session>, BackendError> {
+            self.1 += 1;
+            if self.1 > 1 {
+                return Err(BackendError::Device("no room".into()));
+            }
+            self.0.open(model)
+        }
+
+        fn scan(&mut self, input: &ScanInput<'_, f32>) -> Result<ScanOutput<f32>, BackendError> {
+            self.0.scan(input)
+        }
+
+        fn ssd(
+            &mut self,
+            input: &SsdInput<'_, f32>,
+            chunk: usize,
+        ) -> Result<SsdOutput<f32>, BackendError> {
+            self.0.ssd(input, chunk)
+        }
+    }
+
+    #[test]
+    fn what_fails_on_its_way_is_done_elsewhere_with_a_sentence() {
+        let model = ModelRef(Arc::new(embedded().unwrap()));
+        let mut workshop = Workshop::new(vec![
+            Box::new(Full::default()),
+            Box::new(FastBackend::new(1).unwrap()),
+        ]);
+        let mut tried = Vec::new();
+        let (read, said) = on_chosen(&mut workshop, "full", &model, |backend| {
+            tried.push(backend.name());
+            let mut session = backend.open(&model)?;
+            session.prefill(&[1, 2], &mut ())?;
+            Ok(session.logits()?.len())
+        })
+        .unwrap();
+        assert_eq!(tried, ["full", "fast"]);
+        assert_eq!(read, model.config.vocab_size);
+        assert_eq!(
+            said.unwrap(),
+            "Computed on the backend \"fast\", not on \"full\": no room"
+        );
+        // What is wrong for another reason is said, and not tried again.
+        let refused = on_chosen(&mut workshop, "fast", &model, |_| {
+            Err::<(), _>(JobError::Study("stopped".into()))
+        });
+        assert!(matches!(refused, Err(JobError::Study(_))));
     }
 }

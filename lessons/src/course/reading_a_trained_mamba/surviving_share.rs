@@ -238,8 +238,9 @@ impl SurvivingShare {
     fn plot(&self, ui: &mut Ui, answer: &Memory, layer: usize, cursor: usize) -> Option<usize> {
         let palette = theme::palette(ui.visuals());
         let [chosen, stored, read, ..] = palette.series;
+        let others = palette.weak_text.gamma_multiply(0.6);
         let key = |ui: &mut Ui| {
-            line_key(ui, palette.border, "other layers".to_owned());
+            line_key(ui, others, "other layers".to_owned());
             line_key(ui, chosen, format!("layer {}", layer_name(answer, layer)));
             line_key(ui, read, "median read".to_owned());
             line_key(ui, stored, "median stored".to_owned());
@@ -268,7 +269,7 @@ impl SurvivingShare {
                 let (colour, width) = if i == layer {
                     (chosen, 2.5)
                 } else {
-                    (palette.border, 1.0)
+                    (others, 1.0)
                 };
                 let name = format!("layer {}", memory.layer);
                 plot.line(Line::new(name, points(values)).color(colour).width(width));
@@ -328,7 +329,7 @@ fn holders(ui: &mut Ui, answer: &Memory, memory: &Survival, cursor: usize) {
     ));
     footnote(
         ui,
-        "The 20 entries of the state that hold most of it there: channel, slot; share of what the layer still holds; half-life at their mean Δ, in tokens.",
+        "The 20 entries of the state that hold most of it there: channel and slot, the share of what the layer still holds, and the half-life at their mean Δ.",
         weak,
     );
     let found = memory.holders.get(since).map_or(&[][..], Vec::as_slice);
@@ -339,7 +340,7 @@ fn holders(ui: &mut Ui, answer: &Memory, memory: &Survival, cursor: usize) {
             for row in found.chunks(IN_A_ROW) {
                 for holder in row {
                     ui.label(format!(
-                        "{}, {}: {:.2} %, {}",
+                        "({}, {}): {:.2} %, {} tokens",
                         holder.channel,
                         holder.slot,
                         100.0 * holder.share,

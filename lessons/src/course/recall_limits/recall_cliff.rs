@@ -3,7 +3,7 @@
 use std::ops::{ControlFlow, RangeInclusive};
 
 use egui::Ui;
-use egui_plot::{GridMark, Line, Plot, Points, VLine};
+use egui_plot::{GridMark, Line, Plot, VLine};
 use mambascope_core::job::{JobError, Progress, Workshop};
 use mambascope_core::study::Study;
 use serde::{Deserialize, Serialize};
@@ -11,9 +11,10 @@ use serde::{Deserialize, Serialize};
 use super::memory::{Answers, Facts};
 use crate::demo::{Around, Demo, Scene};
 use crate::theme;
-use crate::widgets::controls::{choice, clamped, columns, controls, picture, slider};
+use crate::widgets::controls::{choice, clamped, columns, controls, picture, share_slider, slider};
 use crate::widgets::plots::{
-    footnote, line_key, log_axis, log_marks, show_plot, value_axis, value_marks,
+    footnote, guess_point, guess_point_key, line_key, log_axis, log_marks, show_plot, value_axis,
+    value_marks,
 };
 use crate::widgets::{Axis, Colormap, Grid, Heatmap, Scale};
 
@@ -25,6 +26,9 @@ const POWERS: RangeInclusive<u32> = 0..=8;
 const ROW: usize = 16;
 /// Questions behind every point of a curve, at least.
 const QUESTIONS: usize = 512;
+
+/// Facts in the page's question.
+const ASKED_FACTS: f64 = 64.0;
 
 const COUNT: RangeInclusive<usize> = 1..=256;
 const DECAY: RangeInclusive<f64> = 0.8..=1.0;
@@ -153,7 +157,7 @@ impl Demo for RecallCliff {
             );
             slider(ui, "K, facts", &mut self.facts, COUNT);
             slider(ui, "decay a fact", &mut self.decay, DECAY);
-            slider(ui, "likeness of keys", &mut self.correlation, CORRELATION);
+            share_slider(ui, "likeness of keys", &mut self.correlation, CORRELATION);
             slider(ui, "sharpness of attention", &mut self.sharpness, SHARPNESS);
             if ui.button("Other facts").clicked() {
                 self.seed = (self.seed + 1) % (SEED.end() + 1);
@@ -266,7 +270,11 @@ impl RecallCliff {
         let palette = theme::palette(ui.visuals());
         let [one, two, three, four, attention, ..] = palette.series;
         let colours = [one, two, three, four];
+        let guess = scene.guess("recall-of-64");
         let key = |ui: &mut Ui| {
+            if guess.is_some() {
+                guess_point_key(ui, "your guess for N = 16");
+            }
             line_key(ui, attention, "softmax".to_owned());
             for (size, colour) in SIZES.iter().zip(colours).rev() {
                 line_key(ui, colour, format!("N = {size}"));
@@ -292,7 +300,6 @@ impl RecallCliff {
             .allow_zoom(false)
             .allow_double_click_reset(false);
         let here = (self.facts as f64).log2();
-        let guess = scene.guess("recall-of-64");
         show_plot(ui, "Share of facts known", key, plot, |plot| {
             plot.vline(VLine::new("K", here).color(palette.weak_text).width(1.0));
             for ((curve, size), colour) in answer.curves.iter().zip(SIZES).zip(colours) {
@@ -303,9 +310,7 @@ impl RecallCliff {
             let line = Line::new("softmax attention", answer.attention_curve.clone());
             plot.line(line.color(attention).width(1.5));
             if let Some(guess) = guess {
-                let at = vec![[6.0, guess]];
-                let point = Points::new("your guess", at);
-                plot.points(point.color(palette.accent).radius(6.0));
+                plot.points(guess_point([ASKED_FACTS.log2(), guess], palette.accent));
             }
         });
     }

@@ -3,9 +3,9 @@
 use std::ops::{ControlFlow, RangeInclusive};
 use std::sync::Arc;
 
-use mambascope_core::backend::Session;
+use mambascope_core::backend::Backend;
 use mambascope_core::checkpoint::{Embedded, LoadError};
-use mambascope_core::job::{JobError, Progress, Workshop};
+use mambascope_core::job::{JobError, ModelRef, Progress, Workshop};
 use mambascope_core::model::{Config, Model};
 use mambascope_core::study::Study;
 use serde::{Deserialize, Serialize};
@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::ledger::{Sizes, Stored, crossing};
 use super::pairs::PairId;
 use super::weights::layer_weights;
+use crate::course::reading_a_trained_mamba::records::chosen;
 use crate::course::shared::refused;
 
 /// Tokens the curves reach over.
@@ -115,6 +116,15 @@ impl Parts {
     }
 }
 
+/// The bill, and where the embedded pair is measured for it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Asked {
+    /// The bill.
+    pub bill: Bill,
+    /// Name of the backend.
+    pub backend: String,
+}
+
 /// What the controls give. Curves are points (log10 of tokens, log2 of bytes).
 pub struct Towers {
     /// The parts of the bill.
@@ -127,6 +137,8 @@ pub struct Towers {
     pub crossing: Option<f64>,
     /// Bytes of the buffers of the embedded pair, at the same kind of points.
     pub measured: Vec<[f64; 2]>,
+    /// A sentence that says on which backend it was; none where nothing was measured.
+    pub measured_on: Option<String>,
     /// Bytes of the weights of all layers in two bytes each, where the model is scans alone.
     pub weights: Option<f64>,
 }
@@ -135,7 +147,7 @@ fn at(tokens: f64, bytes: f64) -> [f64; 2] {
     [tokens.log10(), bytes.max(1.0).log2()]
 }
 
-impl Study for Bill {
+impl Study for Asked {
     type Answer = Towers;
 
     fn compute(
@@ -143,7 +155,8 @@ impl Study for Bill {
         workshop: &mut Workshop,
         _: &mut dyn FnMut(Progress) -> ControlFlow<()>,
     ) -> Result<Towers, JobError> {
-        let parts = self.parts();
+        let bill = &self.bill;
+        let parts = bill.parts();
         let last = (*TOKENS.end() as f64).log10();
         let curve = |bytes: &dyn Fn(f64) -> f64| {
             (0..=POINTS)
@@ -151,17 +164,21 @@ impl Study for Bill {
                 .map(|tokens| at(tokens, bytes(tokens)))
                 .collect()
         };
-        let mut measured = Vec::new();
-        let config = if self.pair == PairId::Own {
-            let model = Arc::new(own("novel-mamba-3m")?);
-            if *self == Self::of(PairId::Own) {
-                let other = Arc::new(own("novel-transformer-4m")?);
-                measured = measure(workshop, &model)?;
-                measured.extend(measure(workshop, &other)?);
+        let (mut measured, mut measured_on) = (Vec::new(), None);
+        let config = if bill.pair == PairId::Own {
+            let model = ModelRef(Arc::new(own("novel-mamba-3m")?));
+            if *bill == Bill::of(PairId::Own) {
+                let other = ModelRef(Arc::new(own("novel-transformer-4m")?));
+                for model in [&model, &other] {
+                    let (backend, elsewhere) = chosen(workshop, &self.backend, model)?;
+                    measured.extend(measure(backend, model)?);
+                    let on = || format!("Measured on the backend \"{}\".", backend.name());
+                    measured_on = measured_on.or(elsewhere).or_else(|| Some(on()));
+                }
             }
             model.config.clone()
         } else {
-            Config::from_json(self.pair.pair().config).map_err(refused)?
+            Config::from_json(bill.pair.pair().config).map_err(refused)?
         };
         Ok(Towers {
             parts,
@@ -169,7 +186,8 @@ impl Study for Bill {
             cache: curve(&|tokens| parts.cache_of_a_token * tokens),
             crossing: parts.crossing(),
             measured,
-            weights: layer_weights(&config, &self.sizes()).map(|weights| 2.0 * weights as f64),
+            measured_on,
+            weights: layer_weights(&config, &bill.sizes()).map(|weights| 2.0 * weights as f64),
         })
     }
 }
@@ -182,8 +200,8 @@ pub fn own(name: &str) -> Result<Model, JobError> {
 }
 
 /// Bytes of a session's buffers while it reads.
-fn measure(workshop: &mut Workshop, model: &Arc<Model>) -> Result<Vec<[f64; 2]>, JobError> {
-    let mut session: Box<dyn Session> = workshop.backend("fast")?.open(model)?;
+fn measure(backend: &mut dyn Backend, model: &Arc<Model>) -> Result<Vec<[f64; 2]>, JobError> {
+    let mut session = backend.open(model)?;
     let mut read = 0;
     let mut points = Vec::new();
     for tokens in MEASURED {

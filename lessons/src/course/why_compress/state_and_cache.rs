@@ -6,7 +6,7 @@ use egui::{Align2, Color32, ComboBox, Rect, RichText, Ui, UiBuilder, pos2};
 use egui_plot::{Line, LineStyle, Plot, PlotPoint, PlotUi, Points, Text, VLine};
 use serde::{Deserialize, Serialize};
 
-use super::bill::{Bill, Parts, TOKENS, Towers};
+use super::bill::{Asked, Bill, Parts, TOKENS, Towers};
 use super::ledger::Stored;
 use super::pairs::{PAIRS, PairId};
 use super::towers::{Part, Tower, towers};
@@ -46,10 +46,13 @@ impl Default for StateAndCache {
 impl Demo for StateAndCache {
     const ID: &'static str = "state-and-cache";
     const TITLE: &'static str = "A state that stays, a cache that grows";
-    type Study = Bill;
+    type Study = Asked;
 
-    fn study(&self, _: &Around) -> Option<Bill> {
-        Some(self.bill.clone())
+    fn study(&self, around: &Around) -> Option<Asked> {
+        Some(Asked {
+            bill: self.bill.clone(),
+            backend: around.backend.clone(),
+        })
     }
 
     fn ui(&mut self, ui: &mut Ui, scene: &Scene<'_, Towers>) {
@@ -200,6 +203,12 @@ impl StateAndCache {
             if guess.is_some() {
                 guess_key(ui);
             }
+            if scene
+                .answer
+                .is_some_and(|answer| !answer.measured.is_empty())
+            {
+                line_key(ui, palette.text, "dots: measured".to_owned());
+            }
             line_key(ui, cache, pair.other.to_owned());
             line_key(ui, state, pair.model.to_owned());
         };
@@ -278,13 +287,15 @@ impl StateAndCache {
     /// How alike the two are, and what a decoded token moves.
     fn small_print(&self, answer: Option<&Towers>) -> String {
         let likeness = self.bill.pair.pair().likeness;
+        let measured = answer.and_then(|answer| answer.measured_on.as_deref());
+        let measured = measured.map_or(String::new(), |on| format!(" {on}"));
         let weights = answer.and_then(|answer| Some((answer.weights?, answer.parts)));
         let Some((weights, parts)) = weights else {
-            return format!("The pair: {likeness}.\n ");
+            return format!("The pair: {likeness}.{measured}\n ");
         };
         let moved = 2.0 * parts.hidden;
         format!(
-            "The pair: {likeness}.\nA step of decoding reads the layers' weights, {} in f16, once for the batch; it reads and \
+            "The pair: {likeness}.{measured}\nA step of decoding reads the layers' weights, {} in f16, once for the batch; it reads and \
              writes its hidden states, {}: {} times as much.",
             bytes_text(weights),
             bytes_text(moved),
