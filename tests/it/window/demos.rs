@@ -22,7 +22,7 @@ const WIDTH: f32 = 904.0;
 const ROOM: f32 = 1400.0;
 
 /// Demos that show times measured on the machine: no two pictures of them are alike.
-const MEASURED: [&str; 3] = ["speed-ladder", "model-speed", "cost-of-structure"];
+const MEASURED: [&str; 2] = ["speed-ladder", "cost-of-structure"];
 
 /// What a reader might have guessed, by the check's name.
 const GUESSES: [(&str, f64); 12] = [
@@ -41,13 +41,18 @@ const GUESSES: [(&str, f64); 12] = [
 ];
 
 /// States beside the one each begins with: a name, and the controls.
-const STATES: [(&str, &str, &str); 2] = [
+const STATES: [(&str, &str, &str); 3] = [
     (
         "scan-theatre",
         "own",
         r#"{"layout": "Own", "multiprocessors": 132, "step": 40}"#,
     ),
     ("kernel-editor", "selective", r#"{"selective": true}"#),
+    (
+        "state-and-cache",
+        "own",
+        r#"{"pair": "own", "slots": 16, "expand": 2, "layers": 6, "attention": 0, "state": "f32", "cache": "f32", "columns": 4, "batch": 1, "tokens": 64}"#,
+    ),
 ];
 
 fn around() -> Around {

@@ -95,12 +95,17 @@ impl Around {
     }
 }
 
+/// Channels that count as the strongest.
+pub(super) const STRONGEST: usize = 16;
+
 /// α of a layer, gathered over its channels.
 pub(super) struct Gathered {
     /// Mean of |α| over the channels, `[i, j]`.
     pub mean_abs: Array2<f32>,
     /// Mean of α with its sign, `[i, j]`.
     pub mean: Array2<f32>,
+    /// Mean of α with its sign over the [`STRONGEST`] channels, those with the largest Σ|α|, `[i, j]`.
+    pub strongest: Array2<f32>,
     /// α of the channel asked for, `[i, j]`.
     pub channel: Array2<f32>,
     /// Share of the entries on and below the diagonal, over all channels, that are below zero.
@@ -109,6 +114,16 @@ pub(super) struct Gathered {
     pub worst: f32,
     /// Largest |y|, to hold the former against.
     pub largest: f32,
+}
+
+/// Puts α of a channel among the strongest so far, the strongest first, if it is one of them.
+fn keep_strongest(kept: &mut Vec<(f32, Array2<f32>)>, alpha_ij: &Array2<f32>) {
+    let strength: f32 = alpha_ij.iter().map(|alpha| alpha.abs()).sum();
+    let place = kept.partition_point(|(other, _)| *other >= strength);
+    if place < STRONGEST {
+        kept.insert(place, (strength, alpha_ij.clone()));
+        kept.truncate(STRONGEST);
+    }
 }
 
 /// Gathers α over all channels, with what stands around the scan where that is asked for, and rebuilds the scan's own output from α.
@@ -122,12 +137,14 @@ pub(super) fn gather(
     let mut gathered = Gathered {
         mean_abs: zeros(),
         mean: zeros(),
+        strongest: zeros(),
         channel: zeros(),
         negative: 0.0,
         worst: 0.0,
         largest: 0.0,
     };
     let mut below = 0usize;
+    let mut kept = Vec::new();
     for d in 0..channels {
         let of_scan_ij = alpha_of_channel(scan, d);
         let rebuilt_l = of_scan_ij.dot(&scan.u_ld.column(d));
@@ -140,6 +157,7 @@ pub(super) fn gather(
             .mean_abs
             .zip_mut_with(&alpha_ij, |sum, alpha| *sum += alpha.abs());
         gathered.mean += &alpha_ij;
+        keep_strongest(&mut kept, &alpha_ij);
         for l in 0..tokens {
             let rebuilt = rebuilt_l[l] + scan.skip_d[d] * scan.u_ld[[l, d]];
             let y = scan.y_ld[[l, d]];
@@ -152,6 +170,11 @@ pub(super) fn gather(
     }
     gathered.mean_abs /= channels.max(1) as f32;
     gathered.mean /= channels.max(1) as f32;
+    for (_, alpha_ij) in &kept {
+        gathered
+            .strongest
+            .scaled_add(1.0 / kept.len() as f32, alpha_ij);
+    }
     let entries = channels * tokens * (tokens + 1) / 2;
     gathered.negative = below as f64 / entries.max(1) as f64;
     gathered

@@ -13,7 +13,7 @@ use mambascope_core::trace::{Probe, Site};
 use ndarray::{Array2, Axis as NdAxis};
 use serde::{Deserialize, Serialize};
 
-use super::alpha::{Around as Surroundings, Included, gather};
+use super::alpha::{Around as Surroundings, Included, STRONGEST, gather};
 use super::model_controls::{capped, text_to_read};
 use super::records::{NO_SCANS, chosen, ids_of, matrix, scan_layers, scans, texts_of, traced};
 use crate::demo::{Around, Demo, Scene};
@@ -41,6 +41,7 @@ const PART: std::ops::RangeInclusive<f64> = 0.0..=1.0;
 enum Gathering {
     MeanAbs,
     Mean,
+    Strongest,
     Channel,
 }
 
@@ -50,11 +51,22 @@ enum Gathering {
 enum Normaliser {
     None,
     RowL1,
+    MinMax,
     Softmax,
 }
 
-const GATHERINGS: [Gathering; 3] = [Gathering::MeanAbs, Gathering::Mean, Gathering::Channel];
-const NORMALISERS: [Normaliser; 3] = [Normaliser::None, Normaliser::RowL1, Normaliser::Softmax];
+const GATHERINGS: [Gathering; 4] = [
+    Gathering::MeanAbs,
+    Gathering::Mean,
+    Gathering::Strongest,
+    Gathering::Channel,
+];
+const NORMALISERS: [Normaliser; 4] = [
+    Normaliser::None,
+    Normaliser::RowL1,
+    Normaliser::MinMax,
+    Normaliser::Softmax,
+];
 
 /// The controls.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -150,7 +162,12 @@ impl Study for Asked {
         };
         let widened = around.as_ref().map(|around| (around, included));
         let gathered = gather(scan, channel, widened);
-        let ways = [&gathered.mean_abs, &gathered.mean, &gathered.channel];
+        let ways = [
+            &gathered.mean_abs,
+            &gathered.mean,
+            &gathered.strongest,
+            &gathered.channel,
+        ];
         let shown = ways.map(|alpha| NORMALISERS.map(|by| normalised(alpha, by)).into());
         let attention = attention((&self.model, &self.backend), &ids, workshop)?;
         Ok(Some(Matrices {
@@ -189,6 +206,13 @@ fn normalised(alpha_ij: &Array2<f32>, by: Normaliser) -> Shown {
                 let sum: f32 = seen.iter().map(|alpha| alpha.abs()).sum();
                 let sum = if sum > 0.0 { sum } else { 1.0 };
                 seen.iter().map(|alpha| alpha / sum).collect()
+            }
+            Normaliser::MinMax => {
+                let most = seen.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+                let least = seen.iter().copied().fold(f32::INFINITY, f32::min);
+                // A row of one value has nothing to stretch.
+                let reach = if most > least { most - least } else { 1.0 };
+                seen.iter().map(|alpha| (alpha - least) / reach).collect()
             }
             Normaliser::Softmax => {
                 let most = seen.iter().copied().fold(f32::NEG_INFINITY, f32::max);
@@ -375,6 +399,7 @@ impl HiddenAttention {
                 &[
                     (Gathering::MeanAbs, "mean |α|"),
                     (Gathering::Mean, "mean α"),
+                    (Gathering::Strongest, "16 strongest"),
                     (Gathering::Channel, "one channel"),
                 ],
             );
@@ -385,6 +410,7 @@ impl HiddenAttention {
                 &[
                     (Normaliser::None, "as it is"),
                     (Normaliser::RowL1, "by its Σ|α|"),
+                    (Normaliser::MinMax, "min to max"),
                     (Normaliser::Softmax, "softmax"),
                 ],
             );
@@ -402,10 +428,14 @@ impl HiddenAttention {
         };
         let title = match self.gathering {
             Gathering::Channel => format!("α, layer {}, channel {}", answer.layer, answer.channel),
+            Gathering::Strongest => {
+                format!("α, layer {}, {STRONGEST} strongest channels", answer.layer)
+            }
             _ => format!("α, layer {}, gathered", answer.layer),
         };
-        let stamp = answer.version ^ (gathering * 3 + normaliser) as u64;
-        let signed = self.gathering != Gathering::MeanAbs && self.normaliser != Normaliser::Softmax;
+        let stamp = answer.version ^ (gathering * NORMALISERS.len() + normaliser) as u64;
+        let signed = self.gathering != Gathering::MeanAbs
+            && matches!(self.normaliser, Normaliser::None | Normaliser::RowL1);
         columns(ui, 340.0, 2, |i, ui| match (i, &answer.attention) {
             (0, _) => square(
                 ui,
@@ -429,8 +459,9 @@ impl HiddenAttention {
             &format!(
                 "Largest share of the last row: {}. It is the same α each time. Entries below zero, over all channels: {}.",
                 match peaks.as_slice() {
-                    [raw, l1, softmax] =>
-                        format!("{raw} as it is, {l1} by its sum, {softmax} after softmax"),
+                    [raw, l1, stretched, softmax] => format!(
+                        "{raw} as it is, {l1} by its sum, {stretched} from min to max, {softmax} after softmax"
+                    ),
                     _ => String::new(),
                 },
                 percent(answer.negative as f32),
@@ -517,6 +548,36 @@ mod tests {
 
     use super::*;
     use crate::course::reading_a_trained_mamba::alpha::alpha_of_channel;
+
+    #[test]
+    fn the_strongest_channels_are_those_with_the_largest_sum() {
+        let model = ModelRef(Arc::new(embedded().unwrap()));
+        let ids = ids_of(&model, &HiddenAttention::default().text, 6).unwrap();
+        let mut backend = FastBackend::new(1).unwrap();
+        let scan = scans(&model, &ids, &[2], &mut backend).unwrap().remove(0);
+        let mut all: Vec<Array2<f32>> = (0..scan.dims().1)
+            .map(|d| alpha_of_channel(&scan, d))
+            .collect();
+        let strength = |alpha_ij: &Array2<f32>| alpha_ij.mapv(f32::abs).sum();
+        all.sort_by(|one, other| strength(other).total_cmp(&strength(one)));
+        let wanted = all[..STRONGEST]
+            .iter()
+            .fold(Array2::zeros((6, 6)), |sum: Array2<f32>, alpha_ij| {
+                sum + alpha_ij
+            })
+            / STRONGEST as f32;
+        let apart = (gather(&scan, 0, None).strongest - &wanted).mapv(f32::abs);
+        assert!(apart.iter().all(|&apart| apart < 1e-5 * strength(&wanted)));
+    }
+
+    #[test]
+    fn a_row_is_stretched_from_its_least_to_its_largest_value() {
+        let alpha_ij = ndarray::array![[2.0f32, 0.0, 0.0], [-1.0, 3.0, 0.0], [1.0, -1.0, 0.0]];
+        let shown = normalised(&alpha_ij, Normaliser::MinMax);
+        assert_eq!(shown.values[0], 0.0);
+        assert_eq!(shown.values[3..5], [0.0, 1.0]);
+        assert_eq!(shown.values[6..], [1.0, 0.0, 0.5]);
+    }
 
     /// With both in, the matrix times the convolution's input is the gated output, but for the skip and for what comes of the bias.
     #[test]
