@@ -17,7 +17,7 @@ pub enum LayerState {
 /// State of a Mamba-1 or Mamba-2 block. For Mamba-2, `d` = h · p and the convolution runs over `d` + 2gn channels.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RecurrentState {
-    /// The last `k` inputs of the convolution before it, oldest first, zeros before the text's start; `[channels, k]`.
+    /// The last `k` inputs of the convolution, `[channels, k]`, oldest first; zeros before the text.
     pub conv_dk: Array2<f32>,
     /// h after the last token, `[d, n]`.
     pub ssm_dn: Array2<f32>,

@@ -198,7 +198,10 @@ impl StateAndCache {
         let palette = theme::palette(ui.visuals());
         let [state, cache, ..] = palette.series;
         let pair = self.bill.pair.pair();
-        let guess = scene.guess("crossing-2-8b").filter(|&guess| guess >= 1.0);
+        // The question is of published models, not of those in this program.
+        let is_asked = self.bill.pair != PairId::Own;
+        let guess = scene.guess("crossing-2-8b");
+        let guess = guess.filter(|&guess| is_asked && guess >= 1.0);
         let key = |ui: &mut Ui| {
             if guess.is_some() {
                 guess_key(ui);
@@ -207,7 +210,7 @@ impl StateAndCache {
                 .answer
                 .is_some_and(|answer| !answer.measured.is_empty())
             {
-                line_key(ui, palette.text, "dots: measured".to_owned());
+                line_key(ui, palette.text, "measured (dots)".to_owned());
             }
             line_key(ui, cache, pair.other.to_owned());
             line_key(ui, state, pair.model.to_owned());
