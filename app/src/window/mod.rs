@@ -129,8 +129,9 @@ enum Request {
     AskModel,
     /// Open this folder.
     Open(PathBuf),
-    /// Bring the open model's matrices to this number format; without one, back to how they are stored.
-    Recast(Option<Dtype>),
+    /// Bring the open model's matrices to this number format; without one, back to how they are stored. The second says whether the
+    /// int8 form is to be kept in a file.
+    Recast(Option<Dtype>, bool),
     /// Open a model compiled into the program.
     OpenEmbedded(&'static str),
     /// Ask where to, then write what `job` makes of the path.
@@ -441,6 +442,7 @@ impl Window {
                 Job::Recast {
                     model: stored,
                     dtype,
+                    ..
                 } => Stored {
                     model: Arc::clone(stored),
                     dtype: *dtype,
@@ -590,11 +592,11 @@ impl Window {
             }
             Request::Open(path) => self.load(Job::Load(path)),
             Request::OpenEmbedded(name) => self.load(Job::LoadEmbedded(name)),
-            Request::Recast(dtype) => {
+            Request::Recast(dtype, keep) => {
                 let stored = self.stored.as_ref();
-                if let Some(stored) = stored.filter(|stored| stored.dtype != dtype) {
+                if let Some(stored) = stored.filter(|stored| keep || stored.dtype != dtype) {
                     let model = ModelRef(Arc::clone(&stored.model));
-                    self.load(Job::Recast { model, dtype });
+                    self.load(Job::Recast { model, dtype, keep });
                 }
             }
             Request::Save { name, ending, job } => {

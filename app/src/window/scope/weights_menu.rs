@@ -5,9 +5,10 @@ use std::sync::Arc;
 use egui::containers::menu::{MenuButton, MenuConfig};
 use egui::{Grid, PopupCloseBehavior, RichText, Ui};
 use mambascope_core::backend::Rounding;
+use mambascope_core::checkpoint::KEPT;
 use mambascope_core::engine::Engine;
 use mambascope_core::job::ModelRef;
-use mambascope_core::model::Model;
+use mambascope_core::model::{Model, Source};
 use mambascope_core::precision::{Form, PrecisionStudy, coarser_forms};
 use mambascope_core::tensor::Dtype;
 
@@ -19,31 +20,38 @@ use crate::window::{Request, Stored, bytes_text, palette};
 const WIDTH: f32 = 520.0;
 
 /// What coarser numbers cost the open model.
-pub(super) struct Precisions(Measuring<PrecisionStudy>);
+pub(super) struct Precisions {
+    measuring: Measuring<PrecisionStudy>,
+    /// Whether an int8 form that is chosen is to be kept in a file.
+    keep: bool,
+}
 
 impl Default for Precisions {
     fn default() -> Self {
-        Self(Measuring::new("precision"))
+        Self {
+            measuring: Measuring::new("precision"),
+            keep: false,
+        }
     }
 }
 
 impl Precisions {
     /// Takes what there is of the measurement asked for; one of another model than the stored one is dropped.
     pub(super) fn ask(&mut self, engine: &Engine, stored: Option<&Stored>) {
-        let asked = self.0.asked();
+        let asked = self.measuring.asked();
         let is_current = asked
             .zip(stored)
             .is_some_and(|(asked, stored)| Arc::ptr_eq(&asked.model, &stored.model));
         if is_current {
-            self.0.ask(engine);
+            self.measuring.ask(engine);
         } else {
-            self.0.forget(engine);
+            self.measuring.forget(engine);
         }
     }
 
     /// Stops a measurement that runs.
     pub(super) fn halt(&mut self, engine: &Engine) {
-        self.0.halt(engine);
+        self.measuring.halt(engine);
     }
 }
 
@@ -64,12 +72,13 @@ impl ScopePage {
         let stays = MenuConfig::new().close_behavior(PopupCloseBehavior::CloseOnClickOutside);
         MenuButton::new(title).config(stays).ui(ui, |ui| {
             ui.set_width(WIDTH);
-            let measuring = &mut self.precisions.0;
+            let Precisions { measuring, keep } = &mut self.precisions;
             let forms = measuring.found().map(Vec::as_slice);
             let busy = measuring.is_busy();
             match weights_rows(ui, &stored.model, stored.dtype, forms, busy) {
                 Some(WeightsClick::Choose(dtype)) => {
-                    around.requests.push(Request::Recast(dtype));
+                    let keep = *keep && dtype == Some(Dtype::Int8);
+                    around.requests.push(Request::Recast(dtype, keep));
                     ui.close();
                 }
                 Some(WeightsClick::Measure) => {
@@ -79,8 +88,25 @@ impl ScopePage {
                 None => {}
             }
             measuring.way(ui, around.engine);
+            if keep_ui(ui, &stored.model, keep) && stored.dtype == Some(Dtype::Int8) {
+                around.requests.push(Request::Recast(stored.dtype, true));
+                ui.close();
+            }
         });
     }
+}
+
+/// Whether to keep the int8 form of a model in a folder; says whether that was ticked now.
+fn keep_ui(ui: &mut Ui, model: &Model, keep: &mut bool) -> bool {
+    let Source::Folder(folder) = &model.source else {
+        return false;
+    };
+    let place = format!(
+        "In {}: read in place of making it, as long as it fits the weights",
+        folder.join(KEPT).display()
+    );
+    let tick = ui.checkbox(keep, "Keep the int8 form beside the checkpoint");
+    tick.on_hover_text(place).changed() && *keep
 }
 
 fn name(dtype: Dtype) -> String {
