@@ -25,6 +25,7 @@ use mambascope_core::model::Model;
 use mambascope_core::tensor::Dtype;
 use mambascope_lessons::notebook::Notebook;
 use mambascope_lessons::practice::page::PracticePage;
+use mambascope_lessons::practice::schedule::Zone;
 use mambascope_lessons::reading_guide::ReadingGuide;
 use mambascope_lessons::theme::{self, Palette};
 
@@ -65,15 +66,14 @@ pub fn open(model: Option<PathBuf>) -> ExitCode {
         APP_ID,
         options,
         Box::new(|creation| {
-            let mut settings: Settings = creation
-                .storage
-                .and_then(|storage| eframe::get_value(storage, eframe::APP_KEY))
-                .unwrap_or_default();
+            let (mut settings, lost) = creation.storage.map(Settings::read).unwrap_or_default();
             if let Some(model) = model {
                 settings.model = Some(model);
             }
             let mut window = Window::new(&creation.egui_ctx, settings)?;
             window.keep_notes_in(eframe::storage_dir(APP_ID).as_deref());
+            let is_error = true;
+            window.notice = lost.map(|text| Notice { text, is_error });
             Ok(Box::new(window))
         }),
     );
@@ -227,7 +227,7 @@ pub struct Window {
     /// The log of answers that is being asked for.
     importing: Option<AskPath>,
     /// Where the clock of the practice has been stopped.
-    clock: Option<(i64, i64)>,
+    clock: Option<(i64, Zone)>,
     /// Files to write, the first of which is being written; each keeps its place until its answer has been read.
     writing: VecDeque<Job>,
     /// The page that was shown last.
@@ -754,7 +754,7 @@ impl eframe::App for Window {
 
     fn save(&mut self, storage: &mut dyn eframe::Storage) {
         self.keep_learning();
-        eframe::set_value(storage, eframe::APP_KEY, &self.settings);
+        self.settings.write(storage);
     }
 
     fn auto_save_interval(&self) -> Duration {
