@@ -1,5 +1,6 @@
 //! The menu of weights: the number formats a model can be brought to, their bytes, and what they do to its scores.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use egui::containers::menu::{MenuButton, MenuConfig};
@@ -22,15 +23,15 @@ const WIDTH: f32 = 520.0;
 /// What coarser numbers cost the open model.
 pub(super) struct Precisions {
     measuring: Measuring<PrecisionStudy>,
-    /// Whether an int8 form that is chosen is to be kept in a file.
-    keep: bool,
+    /// The folder in which the int8 form is to be kept, where that is ticked: another one was not meant.
+    keep: Option<PathBuf>,
 }
 
 impl Default for Precisions {
     fn default() -> Self {
         Self {
             measuring: Measuring::new("precision"),
-            keep: false,
+            keep: None,
         }
     }
 }
@@ -77,7 +78,7 @@ impl ScopePage {
             let busy = measuring.is_busy();
             match weights_rows(ui, &stored.model, stored.dtype, forms, busy) {
                 Some(WeightsClick::Choose(dtype)) => {
-                    let keep = *keep && dtype == Some(Dtype::Int8);
+                    let keep = dtype == Some(Dtype::Int8) && is_kept(&stored.model, keep.as_ref());
                     around.requests.push(Request::Recast(dtype, keep));
                     ui.close();
                 }
@@ -96,8 +97,13 @@ impl ScopePage {
     }
 }
 
+/// Whether that is the folder of the model.
+fn is_kept(model: &Model, keep: Option<&PathBuf>) -> bool {
+    matches!((&model.source, keep), (Source::Folder(folder), Some(keep)) if folder == keep)
+}
+
 /// Whether to keep the int8 form of a model in a folder; says whether that was ticked now.
-fn keep_ui(ui: &mut Ui, model: &Model, keep: &mut bool) -> bool {
+fn keep_ui(ui: &mut Ui, model: &Model, keep: &mut Option<PathBuf>) -> bool {
     let Source::Folder(folder) = &model.source else {
         return false;
     };
@@ -105,8 +111,13 @@ fn keep_ui(ui: &mut Ui, model: &Model, keep: &mut bool) -> bool {
         "In {}: read in place of making it, as long as it fits the weights",
         folder.join(KEPT).display()
     );
-    let tick = ui.checkbox(keep, "Keep the int8 form beside the checkpoint");
-    tick.on_hover_text(place).changed() && *keep
+    let mut ticked = is_kept(model, keep.as_ref());
+    let tick = ui.checkbox(&mut ticked, "Keep the int8 form beside the checkpoint");
+    let is_new = tick.on_hover_text(place).changed();
+    if is_new {
+        *keep = ticked.then(|| folder.clone());
+    }
+    is_new && ticked
 }
 
 fn name(dtype: Dtype) -> String {
