@@ -35,7 +35,7 @@ pub(super) struct Bench {
     /// Folder of the model, or the name of an embedded one; novel-mamba-3m without.
     #[arg(long, value_name = "DIR")]
     model: Option<PathBuf>,
-    /// In place of a model, random weights of a published shape.
+    /// In place of a model, random weights of a published shape; in f32 without --dtype.
     #[arg(long, value_name = "NAME", conflicts_with_all = ["model", "keep"], value_parser = PossibleValuesParser::new(SYNTHETIC.each_ref().map(|shape| shape.name)))]
     synthetic: Option<String>,
     #[command(flatten)]

@@ -15,7 +15,7 @@ use super::{Failure, load};
 
 #[derive(Args)]
 pub(super) struct Format {
-    /// Number format of the matrices; without, the one they are stored in, and f32 for random weights.
+    /// Number format of the matrices; without, the one they are stored in.
     #[arg(long, value_parser = PossibleValuesParser::new(["f32", "bf16", "f16", "int8"]).map(dtype_named))]
     pub(super) dtype: Option<Dtype>,
     /// With --dtype int8: keep that form in a file beside the checkpoint, which is read from then on in place of making it.
