@@ -8,6 +8,8 @@ use std::sync::Arc;
 
 use image::codecs::png::PngEncoder;
 use image::{ExtendedColorType, ImageEncoder};
+use safetensors::SafeTensorError;
+use safetensors::tensor::Metadata;
 use thiserror::Error;
 
 /// A file that could not be written; what stood at the path before still stands there.
@@ -105,6 +107,30 @@ pub fn write_file(
     replace(path, fill).map_err(|error| ExportError {
         path: path.to_owned(),
         reason: error.to_string(),
+    })
+}
+
+/// Writes a safetensors file: its header, and behind it what `fill` writes, the tensors in the order of the header.
+///
+/// # Errors
+/// As [`write_file`], or when the header is none.
+pub(crate) fn write_safetensors(
+    path: &Path,
+    header: Result<Metadata, SafeTensorError>,
+    fill: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+) -> Result<(), ExportError> {
+    /// The data begins at a line of the cache; the format asks for a multiple of eight.
+    const ALIGN: usize = 64;
+    write_file(path, |file| {
+        let mut header = serde_json::to_vec(&header.map_err(io::Error::other)?)?;
+        let length = size_of::<u64>();
+        header.resize(
+            (length + header.len()).next_multiple_of(ALIGN) - length,
+            b' ',
+        );
+        file.write_all(&(header.len() as u64).to_le_bytes())?;
+        file.write_all(&header)?;
+        fill(file)
     })
 }
 

@@ -7,14 +7,14 @@ use std::sync::Arc;
 use thiserror::Error;
 
 use crate::backend::{Backend, BackendError};
-use crate::checkpoint::{self, EMBEDDED, Embedded, LoadError};
+use crate::checkpoint::{self, EMBEDDED, Embedded, LoadError, RecastError};
 use crate::compare::{CompareJob, Compared, compare};
 use crate::export::{ExportError, Later, Picture, write_file};
 use crate::model::Model;
 use crate::parity::{Parity, ParityJob, REFERENCE, parity};
 use crate::recall::{RecallError, RecallJob, RecallTable, recall};
 use crate::study::{StudyAnswer, StudyJob};
-use crate::tensor::{Dtype, TensorError};
+use crate::tensor::Dtype;
 use crate::trace::TraceError;
 use crate::trace_file::{TraceFile, TraceJob};
 use crate::watch::{Watch, WatchJob, Watched};
@@ -49,6 +49,8 @@ pub enum Job {
         model: ModelRef,
         /// The format.
         dtype: Option<Dtype>,
+        /// Whether the int8 form is to be kept in a file beside the checkpoint.
+        keep: bool,
     },
     /// Read and write a text, and look at it.
     Watch(WatchJob),
@@ -151,6 +153,9 @@ pub enum JobError {
     /// A file could not be written.
     #[error(transparent)]
     Export(#[from] ExportError),
+    /// A model could not be brought to another number format.
+    #[error(transparent)]
+    Recast(#[from] RecastError),
     /// The prompt could not be turned into ids.
     #[error("{0}")]
     Prompt(String),
@@ -245,8 +250,8 @@ impl Workshop {
                 };
                 Ok(Answer::Model(Arc::new(checkpoint::load(path, &share)?)))
             }
-            Job::Recast { model, dtype } => Ok(Answer::Model(match dtype {
-                Some(dtype) => Arc::new(recast(model, *dtype, progress)?),
+            Job::Recast { model, dtype, keep } => Ok(Answer::Model(match dtype {
+                Some(dtype) => Arc::new(recast(model, *dtype, *keep, progress)?),
                 None => Arc::clone(model),
             })),
             Job::Watch(watch) => self.watch(watch, |text| text.run(watch, progress)),
@@ -305,23 +310,15 @@ impl Workshop {
 fn recast(
     model: &Arc<Model>,
     dtype: Dtype,
+    keep: bool,
     progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
 ) -> Result<Model, JobError> {
-    let said = |reason: TensorError| JobError::Study(reason.to_string());
-    let report = &mut |done, total| {
-        progress(Progress::Count {
-            what: "matrices brought to another number format",
-            done,
-            total,
-        })
-    };
-    let copy = Model::clone(model);
-    let (mut recast, went) = copy.recast_unless(dtype, report).map_err(said)?;
-    recast.name = format!("{} ({})", model.name, dtype.name().to_lowercase());
-    if went.is_break() {
-        return Err(LoadError::Cancelled { file: recast.name }.into());
+    let report = &mut |what, done, total| progress(Progress::Count { what, done, total });
+    let name = format!("{} ({})", model.name, dtype.name().to_lowercase());
+    match checkpoint::recast(model, dtype, keep, report)? {
+        Some(recast) => Ok(Model { name, ..recast }),
+        None => Err(LoadError::Cancelled { file: name }.into()),
     }
-    Ok(recast)
 }
 
 fn saved(path: &std::path::Path) -> Answer {

@@ -208,7 +208,7 @@ pub fn at_most(value: f32) -> String {
 }
 
 /// Keeps the scores of a chunk, `[l, v]` row after row.
-struct Scores(Vec<f32>);
+pub(crate) struct Scores(pub(crate) Vec<f32>);
 
 impl Tap for Scores {
     fn wants(&self, site: Site) -> bool {

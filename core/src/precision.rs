@@ -5,15 +5,13 @@
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use ndarray::ArrayViewD;
-
 use crate::backend::{Backend, BackendError, DEFAULT_CHUNK, FastBackend, Rounding, Session};
 use crate::job::{JobError, ModelRef, Progress, Workshop};
 use crate::model::Model;
+use crate::parity::Scores;
 use crate::speed::spread_ids;
 use crate::study::Study;
 use crate::tensor::Dtype;
-use crate::trace::{Probe, Site, Tap};
 
 /// The text, for models with a tokenizer.
 const TEXT: &str = "The lamp in the window had burned all night, and when the old woman came down in the morning the room smelled \
@@ -88,19 +86,6 @@ fn log_sum_exp(scores_v: &[f32]) -> f64 {
 fn best(scores_v: &[f32]) -> Option<usize> {
     let places = scores_v.iter().enumerate();
     places.max_by(|a, b| a.1.total_cmp(b.1)).map(|(id, _)| id)
-}
-
-/// Keeps the scores of a chunk, row after row.
-struct Scores(Vec<f32>);
-
-impl Tap for Scores {
-    fn wants(&self, site: Site) -> bool {
-        site.probe == Probe::Logits
-    }
-
-    fn record(&mut self, _site: Site, value_lv: ArrayViewD<'_, f32>) {
-        self.0.extend(value_lv.iter());
-    }
 }
 
 /// Reads `ids` on two new sessions and compares their scores after every token. `progress` hears the tokens read and may stop it: the

@@ -26,7 +26,7 @@ pub enum Dtype {
     Bf16,
     /// IEEE 754 binary64, rounded to f32 when it is read.
     F64,
-    /// Whole numbers from −127 to 127 with a scale for each block of a row; no file holds it, a model is brought to it on request.
+    /// Whole numbers from −127 to 127 with a scale for each block of a row; no checkpoint holds it, a model is brought to it on request.
     Int8,
 }
 

@@ -11,7 +11,7 @@ use safetensors::SafeTensorError;
 use safetensors::tensor::{Dtype, Metadata, TensorInfo};
 
 use crate::backend::{Backend, BackendError, DEFAULT_CHUNK, Session, prefill_in_chunks};
-use crate::export::{ExportError, write_file};
+use crate::export::{ExportError, write_safetensors};
 use crate::generate::{Sampling, generate};
 use crate::job::{JobError, ModelRef, Progress};
 use crate::model::MixerDims;
@@ -161,16 +161,9 @@ impl TraceFile {
     /// # Errors
     /// When the folder cannot be written or the disk is full.
     pub fn write(&self, path: &Path) -> Result<(), ExportError> {
-        let header = self.header();
-        write_file(path, |file| {
-            let mut header = serde_json::to_vec(&header.map_err(io::Error::other)?)?;
-            // The data begins at a multiple of eight, as the format asks.
-            header.resize(header.len().next_multiple_of(8), b' ');
-            file.write_all(&(header.len() as u64).to_le_bytes())?;
-            file.write_all(&header)?;
-            self.arrays
-                .iter()
-                .try_for_each(|(_, array)| array.write(file))
+        write_safetensors(path, self.header(), |file| {
+            let mut arrays = self.arrays.iter();
+            arrays.try_for_each(|(_, array)| array.write(file))
         })
     }
 

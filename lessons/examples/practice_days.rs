@@ -8,7 +8,9 @@ use std::time::{Duration, Instant};
 use mambascope_core::noise::Noise;
 use mambascope_lessons::practice::bank::Level;
 use mambascope_lessons::practice::log::Review;
-use mambascope_lessons::practice::schedule::{DAY, Deck, Rating, Scheduler, calibration, streak};
+use mambascope_lessons::practice::schedule::{
+    DAY, Deck, Rating, Scheduler, Zone, calibration, streak,
+};
 use mambascope_lessons::practice::{Item, Kind};
 
 const DAYS: i64 = 1_000;
@@ -38,7 +40,7 @@ fn main() {
         // As many as there is time for in half an hour or so.
         for _ in 0..40 {
             let start = Instant::now();
-            let Some(item) = deck.queue(&items, now, 0, NEW_PER_DAY).next() else {
+            let Some(item) = deck.queue(&items, now, Zone::UTC, NEW_PER_DAY).next() else {
                 break;
             };
             let known = deck.card(item.id).retrievability(now);
@@ -63,7 +65,7 @@ fn main() {
         let start = Instant::now();
         let shown = (
             deck.mastery(&items, now).len(),
-            streak(&reviews, now, 0),
+            streak(&reviews, now, Zone::UTC),
             calibration(&reviews, 10).len(),
         );
         slowest[1] = slowest[1].max(start.elapsed());

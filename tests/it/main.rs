@@ -17,6 +17,7 @@ mod families;
 mod fused;
 mod goldens;
 mod hostile;
+mod kept;
 mod memory;
 mod original;
 mod parity;

@@ -103,7 +103,8 @@ fn a_model_is_brought_to_another_format_and_back() {
     let mut workshop = workshop();
     let mut recast = |dtype| {
         let model = ModelRef(Arc::clone(&stored));
-        let job = Job::Recast { model, dtype };
+        let keep = false;
+        let job = Job::Recast { model, dtype, keep };
         match workshop.run(&job, &mut |_| ControlFlow::Continue(())) {
             Ok(Answer::Model(model)) => model,
             other => panic!("{other:?}"),
@@ -130,6 +131,7 @@ fn bringing_a_model_to_another_format_can_be_stopped() {
     let job = Job::Recast {
         model,
         dtype: Some(Dtype::Int8),
+        keep: false,
     };
     let found = workshop().run(&job, &mut |_| ControlFlow::Break(()));
     assert!(found.is_err_and(|error| error.to_string().contains("stopped")));

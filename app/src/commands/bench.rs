@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::builder::PossibleValuesParser;
 use clap::{Args, Subcommand};
 use mambascope_core::backend::{
     Backend, Cost, DEFAULT_CHUNK, DeviceBytes, FastBackend, Limits, Rounding,
@@ -19,6 +19,7 @@ use mambascope_core::speed::{read_and_write, spread_ids};
 use mambascope_core::tensor::{Dtype, TensorError};
 use serde_json::{Map, Value, json};
 
+use super::format::Format;
 use super::{Failure, Threads, backend, emit, load, warn};
 use crate::backends::{self, NAMES};
 use crate::window::bytes_text;
@@ -34,12 +35,11 @@ pub(super) struct Bench {
     /// Folder of the model, or the name of an embedded one; novel-mamba-3m without.
     #[arg(long, value_name = "DIR")]
     model: Option<PathBuf>,
-    /// In place of a model, random weights of a published shape.
-    #[arg(long, value_name = "NAME", conflicts_with = "model", value_parser = PossibleValuesParser::new(SYNTHETIC.each_ref().map(|shape| shape.name)))]
+    /// In place of a model, random weights of a published shape; in f32 without --dtype.
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["model", "keep"], value_parser = PossibleValuesParser::new(SYNTHETIC.each_ref().map(|shape| shape.name)))]
     synthetic: Option<String>,
-    /// Number format of the matrices; without, f32 for random weights, and for a model the one it is stored in.
-    #[arg(long, value_parser = PossibleValuesParser::new(["f32", "bf16", "f16", "int8"]).map(dtype_named))]
-    dtype: Option<Dtype>,
+    #[command(flatten)]
+    format: Format,
     /// Tokens to read.
     #[arg(long, value_name = "N", default_value_t = 512, value_parser = clap::value_parser!(u32).range(1..))]
     prompt: u32,
@@ -96,16 +96,6 @@ struct Rates {
     decode: f64,
 }
 
-/// A number format by its name on the command line, which the parser has checked.
-fn dtype_named(name: String) -> Dtype {
-    match name.as_str() {
-        "bf16" => Dtype::Bf16,
-        "f16" => Dtype::F16,
-        "int8" => Dtype::Int8,
-        _ => Dtype::F32,
-    }
-}
-
 impl Bench {
     pub(super) fn execute(&self) -> Result<(), Failure> {
         if let Some(Part::Scan(scan)) = &self.part {
@@ -143,22 +133,11 @@ impl Bench {
 
     fn open_model(&self) -> Result<Arc<Model>, Failure> {
         let Some(shape) = self.synthetic.as_deref().and_then(Synthetic::named) else {
-            return self.open_files();
+            return self.format.load(self.model.as_deref());
         };
-        let made = shape.load(self.dtype.unwrap_or(Dtype::F32), 0);
+        let made = shape.load(self.format.dtype.unwrap_or(Dtype::F32), 0);
         made.map(Arc::new)
             .map_err(|reason| Failure::Load(Box::new(reason)))
-    }
-
-    /// A model of files, in the number format that was asked for.
-    fn open_files(&self) -> Result<Arc<Model>, Failure> {
-        let model = load(self.model.as_deref())?;
-        let Some(dtype) = self.dtype else {
-            return Ok(model);
-        };
-        let model = Arc::unwrap_or_clone(model);
-        let recast = model.recast(dtype).map(Arc::new);
-        recast.map_err(|reason| Failure::Said(reason.to_string()))
     }
 
     fn backends(&self) -> Result<Vec<Measured>, Failure> {
@@ -199,7 +178,7 @@ impl Bench {
     /// How far the scores lie from those of the weights in f32, for a coarser format; a model of files is compared with itself as it
     /// is stored.
     fn divergence(&self, model: &Arc<Model>) -> Result<Option<Divergence>, Failure> {
-        let exact = match (self.dtype, &self.synthetic) {
+        let exact = match (self.format.dtype, &self.synthetic) {
             (None, _) | (Some(Dtype::F32), Some(_)) => return Ok(None),
             (Some(_), None) => load(self.model.as_deref())?,
             (Some(_), Some(name)) => {

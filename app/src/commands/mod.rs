@@ -2,6 +2,7 @@
 
 mod bench;
 mod check;
+mod format;
 mod prove;
 mod quiz;
 mod recall;

@@ -15,7 +15,7 @@ use mambascope_lessons::practice::schedule::{
 use mambascope_lessons::practice::{Item, Kind, items, mock};
 
 use super::Failure;
-use crate::clock::{now, utc_offset};
+use crate::clock::{ZONE, now};
 use crate::window::APP_ID;
 
 /// Options of `quiz`.
@@ -141,7 +141,7 @@ impl<'a> Session<'a> {
     fn run(&mut self, items: &[Item<'_>], count: usize) -> Result<(), Failure> {
         for asked in 0..count {
             let now = now();
-            let queue = self.deck.queue(items, now, utc_offset(now), NEW_PER_DAY);
+            let queue = self.deck.queue(items, now, ZONE, NEW_PER_DAY);
             let Some(item) = queue.next() else {
                 if asked == 0 {
                     say("Nothing is due, and no more is new today.\n")?;

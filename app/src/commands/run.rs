@@ -11,7 +11,8 @@ use mambascope_core::generate::{Sampling, generate};
 use mambascope_core::job::prompt_ids;
 use mambascope_core::tokenizer::StreamDecoder;
 
-use super::{Failure, Machine, emit, load, prompt_text, warn};
+use super::format::Format;
+use super::{Failure, Machine, emit, prompt_text, warn};
 
 #[derive(Args)]
 pub(super) struct Run {
@@ -24,6 +25,8 @@ pub(super) struct Run {
     /// How many tokens to write.
     #[arg(long, value_name = "N", default_value_t = 100)]
     tokens: usize,
+    #[command(flatten)]
+    format: Format,
     #[command(flatten)]
     machine: Machine,
     /// Always take the most likely token.
@@ -95,7 +98,7 @@ impl Run {
     }
 
     pub(super) fn execute(&self) -> Result<(), Failure> {
-        let model = load(self.model.as_deref())?;
+        let model = self.format.load(self.model.as_deref())?;
         warn(&model);
         let mut backend = self.machine.start()?;
         let text = prompt_text(&self.prompt)?;
@@ -147,8 +150,10 @@ impl Run {
             return Err(error.into());
         }
         let written = history.len() - prompt.len();
+        let weights = self.format.dtype.map(|dtype| dtype.name().to_lowercase());
+        let weights = weights.map_or_else(String::new, |name| format!(", {name} weights"));
         emit(&format!(
-            "{}\n\nprefill {} tokens{}, decode {written} tokens{} ({} backend)\n",
+            "{}\n\nprefill {} tokens{}, decode {written} tokens{} ({} backend{weights})\n",
             decoder.flush(),
             prompt.len(),
             rate(prompt.len(), prefill_secs),

@@ -8,6 +8,7 @@ use mambascope_lessons::demo::Around;
 use mambascope_lessons::notebook::NotebookRequest;
 use mambascope_lessons::practice::bank::ScopeState;
 use mambascope_lessons::practice::page::{Export, PracticeRequest, exported};
+use mambascope_lessons::practice::schedule::Zone;
 
 use super::files::{AskPath, Asked};
 use super::{Notice, Page, Request, Window};
@@ -17,15 +18,12 @@ impl Window {
     /// Stops the clock of the practice at a moment, in seconds since 1970, in a zone that is so many seconds ahead of UTC: for
     /// pictures, which are to be the same on every day.
     pub fn stop_clock(&mut self, now: i64, utc_offset: i64) {
-        self.clock = Some((now, utc_offset));
+        self.clock = Some((now, Zone::Fixed(utc_offset)));
     }
 
-    /// The moment, and the seconds that local time is ahead of UTC.
-    fn clock(&self) -> (i64, i64) {
-        self.clock.unwrap_or_else(|| {
-            let now = clock::now();
-            (now, clock::utc_offset(now))
-        })
+    /// The moment, and the learner's zone.
+    fn clock(&self) -> (i64, Zone) {
+        self.clock.unwrap_or_else(|| (clock::now(), clock::ZONE))
     }
 
     /// Keeps what is under way on these pages with the settings.
@@ -64,12 +62,12 @@ impl Window {
 
     pub(super) fn practice_page(&mut self, ui: &mut Ui, requests: &mut Vec<Request>) {
         let mut wanted = Vec::new();
-        let (now, utc_offset) = self.clock();
+        let (now, zone) = self.clock();
         self.practice.show(
             ui,
             &self.engine,
             now,
-            utc_offset,
+            zone,
             &mut self.settings.practice,
             &mut wanted,
         );

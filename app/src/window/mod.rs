@@ -25,6 +25,7 @@ use mambascope_core::model::Model;
 use mambascope_core::tensor::Dtype;
 use mambascope_lessons::notebook::Notebook;
 use mambascope_lessons::practice::page::PracticePage;
+use mambascope_lessons::practice::schedule::Zone;
 use mambascope_lessons::reading_guide::ReadingGuide;
 use mambascope_lessons::theme::{self, Palette};
 
@@ -65,15 +66,14 @@ pub fn open(model: Option<PathBuf>) -> ExitCode {
         APP_ID,
         options,
         Box::new(|creation| {
-            let mut settings: Settings = creation
-                .storage
-                .and_then(|storage| eframe::get_value(storage, eframe::APP_KEY))
-                .unwrap_or_default();
+            let (mut settings, lost) = creation.storage.map(Settings::read).unwrap_or_default();
             if let Some(model) = model {
                 settings.model = Some(model);
             }
             let mut window = Window::new(&creation.egui_ctx, settings)?;
             window.keep_notes_in(eframe::storage_dir(APP_ID).as_deref());
+            let is_error = true;
+            window.notice = lost.map(|text| Notice { text, is_error });
             Ok(Box::new(window))
         }),
     );
@@ -129,8 +129,9 @@ enum Request {
     AskModel,
     /// Open this folder.
     Open(PathBuf),
-    /// Bring the open model's matrices to this number format; without one, back to how they are stored.
-    Recast(Option<Dtype>),
+    /// Bring the open model's matrices to this number format; without one, back to how they are stored. The second says whether the
+    /// int8 form is to be kept in a file.
+    Recast(Option<Dtype>, bool),
     /// Open a model compiled into the program.
     OpenEmbedded(&'static str),
     /// Ask where to, then write what `job` makes of the path.
@@ -226,7 +227,7 @@ pub struct Window {
     /// The log of answers that is being asked for.
     importing: Option<AskPath>,
     /// Where the clock of the practice has been stopped.
-    clock: Option<(i64, i64)>,
+    clock: Option<(i64, Zone)>,
     /// Files to write, the first of which is being written; each keeps its place until its answer has been read.
     writing: VecDeque<Job>,
     /// The page that was shown last.
@@ -441,6 +442,7 @@ impl Window {
                 Job::Recast {
                     model: stored,
                     dtype,
+                    ..
                 } => Stored {
                     model: Arc::clone(stored),
                     dtype: *dtype,
@@ -590,11 +592,11 @@ impl Window {
             }
             Request::Open(path) => self.load(Job::Load(path)),
             Request::OpenEmbedded(name) => self.load(Job::LoadEmbedded(name)),
-            Request::Recast(dtype) => {
+            Request::Recast(dtype, keep) => {
                 let stored = self.stored.as_ref();
-                if let Some(stored) = stored.filter(|stored| stored.dtype != dtype) {
+                if let Some(stored) = stored.filter(|stored| keep || stored.dtype != dtype) {
                     let model = ModelRef(Arc::clone(&stored.model));
-                    self.load(Job::Recast { model, dtype });
+                    self.load(Job::Recast { model, dtype, keep });
                 }
             }
             Request::Save { name, ending, job } => {
@@ -752,7 +754,7 @@ impl eframe::App for Window {
 
     fn save(&mut self, storage: &mut dyn eframe::Storage) {
         self.keep_learning();
-        eframe::set_value(storage, eframe::APP_KEY, &self.settings);
+        self.settings.write(storage);
     }
 
     fn auto_save_interval(&self) -> Duration {

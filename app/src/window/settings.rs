@@ -269,8 +269,40 @@ impl Default for Settings {
 
 /// How many models are remembered.
 const RECENT: usize = 8;
+/// The key under which an interview is kept.
+const INTERVIEW: &str = "interview";
 
 impl Settings {
+    /// What is kept, each of its two parts for itself, and a sentence on what could not be read.
+    pub fn read(storage: &dyn eframe::Storage) -> (Self, Option<String>) {
+        let is_unreadable = |key| storage.get_string(key).is_some_and(|text| !text.is_empty());
+        let mut lost = Vec::new();
+        let mut settings: Self = eframe::get_value(storage, eframe::APP_KEY).unwrap_or_else(|| {
+            if is_unreadable(eframe::APP_KEY) {
+                lost.push(
+                    "The settings that were kept cannot be read, and are as at the first start.",
+                );
+            }
+            Self::default()
+        });
+        settings.practice.interview = eframe::get_value(storage, INTERVIEW).unwrap_or_else(|| {
+            if is_unreadable(INTERVIEW) {
+                lost.push("The interview that was kept cannot be read, and was given up.");
+            }
+            None
+        });
+        (
+            settings,
+            Some(lost.join(" ")).filter(|lost| !lost.is_empty()),
+        )
+    }
+
+    /// Keeps them, in two parts.
+    pub fn write(&self, storage: &mut dyn eframe::Storage) {
+        eframe::set_value(storage, eframe::APP_KEY, self);
+        eframe::set_value(storage, INTERVIEW, &self.practice.interview);
+    }
+
     /// Puts a model at the head of those opened before.
     pub fn remember(&mut self, path: PathBuf) {
         self.recent.retain(|known| *known != path);

@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use super::assemble::{Ingredients, Progress, Stored, assemble};
 use super::error::{LoadError, Problems};
+use super::kept::KEPT;
 use super::{
     CONFIG, TOKENIZER, WEIGHTS, read_config, read_tokenizer, read_torch, read_weights,
     without_front_matter,
@@ -101,6 +102,8 @@ fn locate(path: &Path) -> Result<(PathBuf, Option<String>), LoadError> {
         .parent()
         .filter(|folder| !folder.as_os_str().is_empty())
         .unwrap_or(Path::new("."));
+    // The int8 form is no checkpoint of its own: what it was made of is meant.
+    let is_weights = is_weights && name != KEPT;
     Ok((folder.into(), is_weights.then(|| name.into())))
 }
 
@@ -295,7 +298,7 @@ fn read_text(path: &Path, limit: usize) -> Result<Option<String>, LoadError> {
     unsafe_code,
     reason = "a mapping is the only way to use gigabytes of weights without copying them"
 )]
-fn map(path: &Path) -> Result<Bytes, LoadError> {
+pub(super) fn map(path: &Path) -> Result<Bytes, LoadError> {
     let (file, length) = open(path)?;
     if length == 0 {
         return Ok(Bytes::Static(&[]));

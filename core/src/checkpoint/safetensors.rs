@@ -4,7 +4,7 @@
 //! then the data, which the tensors cover without gap or overlap. The `safetensors` crate reads it; the checks here come
 //! first and name the tensor, which its errors mostly do not.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::ops::Range;
 
@@ -139,6 +139,14 @@ pub(super) fn read_header(bytes: &[u8]) -> Result<Vec<Entry>, HeaderError> {
         reason: e.to_string(),
     })?;
     Ok(entries)
+}
+
+/// What a file that [`read_header`] has read says of itself.
+pub(super) fn read_notes(bytes: &[u8]) -> Result<HashMap<String, String>, HeaderError> {
+    let (_, metadata) = SafeTensors::read_metadata(bytes).map_err(|e| HeaderError::Other {
+        reason: e.to_string(),
+    })?;
+    Ok(metadata.metadata().clone().unwrap_or_default())
 }
 
 /// The text of the header, and where the data begin.

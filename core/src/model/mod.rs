@@ -56,7 +56,7 @@ pub struct Model {
     pub tokenizer: Option<Arc<Tokenizer>>,
     /// The model card, as Markdown, where the folder has one.
     pub card: Option<String>,
-    /// Things that are odd but do not stop the model, a sentence each.
+    /// What is odd but does not stop the model, and where its int8 form is from, a sentence each.
     pub warnings: Vec<String>,
     /// Bytes of the weight files.
     pub bytes_on_disk: u64,

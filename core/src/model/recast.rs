@@ -30,14 +30,27 @@ impl Model {
         dtype: Dtype,
         progress: &mut dyn FnMut(usize, usize) -> ControlFlow<()>,
     ) -> Result<(Self, ControlFlow<()>), TensorError> {
-        let flow = recast(self.matrices_mut(), dtype, progress)?;
+        let changed = self.changed_by(dtype).into_iter();
+        let flow = recast(changed.map(|(_, matrix)| matrix).collect(), dtype, progress)?;
         Ok((self, flow))
     }
 
-    fn matrices_mut(&mut self) -> Vec<&mut Tensor> {
-        let layers = self.layers.iter_mut().flat_map(Layer::matrices_mut);
-        let all = [&mut self.embedding].into_iter().chain(&mut self.head);
-        all.chain(layers).collect()
+    /// The matrices that tokens are multiplied with, each with a name of its own.
+    pub(crate) fn matrices_mut(&mut self) -> Vec<(String, &mut Tensor)> {
+        let mut all = vec![("embedding".to_owned(), &mut self.embedding)];
+        all.extend(self.head.as_mut().map(|head| ("head".to_owned(), head)));
+        for (i, layer) in self.layers.iter_mut().enumerate() {
+            let matrices = layer.matrices_mut().into_iter();
+            all.extend(matrices.map(|(name, matrix)| (format!("layers.{i}.{name}"), matrix)));
+        }
+        all
+    }
+
+    /// Those that [`Model::recast`] changes.
+    pub(crate) fn changed_by(&mut self, dtype: Dtype) -> Vec<(String, &mut Tensor)> {
+        let mut matrices = self.matrices_mut();
+        matrices.retain(|(_, matrix)| is_changed(matrix, dtype));
+        matrices
     }
 
     /// Bytes of the weights as they are stored.
@@ -50,8 +63,8 @@ impl Model {
         // A copy shares the bytes.
         let mut copy = self.clone();
         let matrices = copy.matrices_mut();
-        let before: usize = matrices.iter().map(|matrix| matrix.byte_len()).sum();
-        let after = matrices.iter().map(|matrix| {
+        let before: usize = matrices.iter().map(|(_, matrix)| matrix.byte_len()).sum();
+        let after = matrices.iter().map(|(_, matrix)| {
             let bytes = dtype.bytes_of(matrix.shape());
             bytes.unwrap_or(matrix.byte_len())
         });
@@ -63,7 +76,7 @@ impl Model {
     pub fn matrix_weights(&self) -> usize {
         let mut layers = self.layers.clone();
         let matrices = layers.iter_mut().flat_map(Layer::matrices_mut);
-        matrices.map(|matrix| matrix.len()).sum()
+        matrices.map(|(_, matrix)| matrix.len()).sum()
     }
 
     /// The number format most of its weights are in.
@@ -80,27 +93,36 @@ impl Model {
 }
 
 impl Layer {
-    fn matrices_mut(&mut self) -> Vec<&mut Tensor> {
-        let mut all = match &mut self.mixer {
+    fn matrices_mut(&mut self) -> Vec<(String, &mut Tensor)> {
+        let mixer = match &mut self.mixer {
             Mixer::Mamba(mixer) => vec![
-                &mut mixer.in_proj,
-                &mut mixer.x_proj,
-                &mut mixer.dt_proj,
-                &mut mixer.out_proj,
+                ("in_proj", &mut mixer.in_proj),
+                ("x_proj", &mut mixer.x_proj),
+                ("dt_proj", &mut mixer.dt_proj),
+                ("out_proj", &mut mixer.out_proj),
             ],
-            Mixer::Mamba2(mixer) => vec![&mut mixer.in_proj, &mut mixer.out_proj],
+            Mixer::Mamba2(mixer) => vec![
+                ("in_proj", &mut mixer.in_proj),
+                ("out_proj", &mut mixer.out_proj),
+            ],
             Mixer::Attention(mixer) => vec![
-                &mut mixer.q_proj,
-                &mut mixer.k_proj,
-                &mut mixer.v_proj,
-                &mut mixer.o_proj,
+                ("q_proj", &mut mixer.q_proj),
+                ("k_proj", &mut mixer.k_proj),
+                ("v_proj", &mut mixer.v_proj),
+                ("o_proj", &mut mixer.o_proj),
             ],
         };
+        let mixer = mixer.into_iter();
+        let mut all: Vec<_> = mixer
+            .map(|(name, matrix)| (name.to_owned(), matrix))
+            .collect();
         match self.feed_forward.as_mut().map(|part| &mut part.network) {
-            Some(FeedForward::Dense(mlp)) => all.extend(mlp.matrices_mut()),
+            Some(FeedForward::Dense(mlp)) => all.extend(mlp.matrices_mut("mlp")),
             Some(FeedForward::Experts { router, experts }) => {
-                all.push(router);
-                all.extend(experts.iter_mut().flat_map(Mlp::matrices_mut));
+                all.push(("router".to_owned(), router));
+                for (i, expert) in experts.iter_mut().enumerate() {
+                    all.extend(expert.matrices_mut(&format!("experts.{i}")));
+                }
             }
             None => {}
         }
@@ -109,8 +131,12 @@ impl Layer {
 }
 
 impl Mlp {
-    fn matrices_mut(&mut self) -> [&mut Tensor; 3] {
-        [&mut self.gate, &mut self.up, &mut self.down]
+    fn matrices_mut(&mut self, name: &str) -> [(String, &mut Tensor); 3] {
+        [
+            (format!("{name}.gate"), &mut self.gate),
+            (format!("{name}.up"), &mut self.up),
+            (format!("{name}.down"), &mut self.down),
+        ]
     }
 }
 
@@ -120,8 +146,10 @@ impl Tensor {
     /// # Errors
     /// Never for a shape that was checked.
     pub fn recast(mut self, dtype: Dtype) -> Result<Self, TensorError> {
-        let go_on = &mut |_, _| ControlFlow::Continue(());
-        let _ = recast(vec![&mut self], dtype, go_on)?;
+        if is_changed(&self, dtype) {
+            let go_on = &mut |_, _| ControlFlow::Continue(());
+            let _ = recast(vec![&mut self], dtype, go_on)?;
+        }
         Ok(self)
     }
 
@@ -145,23 +173,19 @@ impl Tensor {
     }
 }
 
-/// Brings matrices to a number format, all into the same room; none where `progress` stopped it.
+/// Whether a matrix is in another number format, and can be in this one.
+fn is_changed(matrix: &Tensor, dtype: Dtype) -> bool {
+    dtype != matrix.dtype() && !matrix.is_empty() && dtype.bytes_of(matrix.shape()).is_some()
+}
+
+/// Brings matrices that this changes to a number format, all into the same room; none where `progress` stopped it.
 fn recast(
-    matrices: Vec<&mut Tensor>,
+    changed: Vec<&mut Tensor>,
     dtype: Dtype,
     progress: &mut dyn FnMut(usize, usize) -> ControlFlow<()>,
 ) -> Result<ControlFlow<()>, TensorError> {
-    let mut lens = Vec::new();
-    let mut changed: Vec<&mut Tensor> = Vec::new();
-    for matrix in matrices {
-        match dtype.bytes_of(matrix.shape()) {
-            Some(bytes) if dtype != matrix.dtype() && !matrix.is_empty() => {
-                lens.push(bytes);
-                changed.push(matrix);
-            }
-            _ => {}
-        }
-    }
+    let lens = changed.iter().map(|matrix| dtype.bytes_of(matrix.shape()));
+    let lens: Vec<usize> = lens.map(Option::unwrap_or_default).collect();
     let mut flow = ControlFlow::Continue(());
     let (bytes, ranges) = Bytes::together(&lens, |i, out| {
         if flow.is_continue() {

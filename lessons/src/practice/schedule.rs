@@ -1,6 +1,6 @@
 //! When what comes back: spaced repetition by FSRS, and how far one has come.
 //!
-//! Moments are seconds since 1970; what day one belongs to depends on `offset`, the seconds that local time is ahead of UTC.
+//! Moments are seconds since 1970; what day one belongs to depends on the learner's [`Zone`].
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,6 +18,29 @@ pub const RELEARN: i64 = 600;
 pub const NEW_PER_DAY: usize = 10;
 /// Bounds of a memory's stability, in days.
 const STABILITY: (f64, f64) = (0.01, 36_500.0);
+
+/// How far local time is ahead of UTC.
+#[derive(Clone, Copy, Debug)]
+pub enum Zone {
+    /// By so many seconds, always.
+    Fixed(i64),
+    /// By the seconds that this gives for a moment: where there is summer time, and for years before a zone was changed.
+    Of(fn(i64) -> i64),
+}
+
+impl Zone {
+    /// Not at all.
+    pub const UTC: Self = Self::Fixed(0);
+
+    /// The moment as a clock on the wall there counts it.
+    pub fn local(self, at: i64) -> i64 {
+        let ahead = match self {
+            Self::Fixed(seconds) => seconds,
+            Self::Of(ahead) => ahead(at),
+        };
+        at.saturating_add(ahead)
+    }
+}
 
 /// How well it went; the keys 1 to 4.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -160,8 +183,8 @@ fn days(from: i64, to: i64) -> f64 {
 }
 
 /// The day a moment belongs to.
-pub fn day(now: i64, offset: i64) -> i64 {
-    now.saturating_add(offset).div_euclid(DAY)
+pub fn day(at: i64, zone: Zone) -> i64 {
+    zone.local(at).div_euclid(DAY)
 }
 
 /// Says when cards come back.
@@ -307,12 +330,10 @@ impl Deck {
     }
 
     /// How many items were answered for the first time on the day of that moment.
-    pub fn new_today(&self, now: i64, offset: i64) -> usize {
-        let today = day(now, offset);
+    pub fn new_today(&self, now: i64, zone: Zone) -> usize {
+        let today = day(now, zone);
         let cards = self.cards.values();
-        cards
-            .filter(|card| day(card.first, offset) == today)
-            .count()
+        cards.filter(|card| day(card.first, zone) == today).count()
     }
 
     /// What of these items is to be answered now, at most `new_per_day` new ones a day.
@@ -320,7 +341,7 @@ impl Deck {
         &self,
         items: &[Item<'a>],
         now: i64,
-        offset: i64,
+        zone: Zone,
         new_per_day: usize,
     ) -> Queue<'a> {
         let is_new = |item: &Item<'a>| !self.cards.contains_key(item.id);
@@ -331,7 +352,7 @@ impl Deck {
             .filter(|(due, _)| *due <= now)
             .collect();
         due.sort_by_key(|(due, item)| (*due, item.id));
-        let left = new_per_day.saturating_sub(self.new_today(now, offset));
+        let left = new_per_day.saturating_sub(self.new_today(now, zone));
         Queue {
             due: due.into_iter().map(|(_, item)| item).collect(),
             new: items.iter().copied().filter(is_new).take(left).collect(),
@@ -368,12 +389,9 @@ impl Deck {
 }
 
 /// Days in a row with an answer, up to today; a day that is not over yet breaks nothing.
-pub fn streak(reviews: &[Review], now: i64, offset: i64) -> u32 {
-    let practised: BTreeSet<i64> = reviews
-        .iter()
-        .map(|review| day(review.at, offset))
-        .collect();
-    let today = day(now, offset);
+pub fn streak(reviews: &[Review], now: i64, zone: Zone) -> u32 {
+    let practised: BTreeSet<i64> = reviews.iter().map(|review| day(review.at, zone)).collect();
+    let today = day(now, zone);
     let last = if practised.contains(&today) {
         today
     } else {

@@ -20,7 +20,7 @@ use mambascope_lessons::practice::drill::{DRILLS, DrillEntry, Response, Task, dr
 use mambascope_lessons::practice::log::{FILE, Review, ReviewLog};
 use mambascope_lessons::practice::page::settings::{Part, PracticeSettings};
 use mambascope_lessons::practice::page::{Export, PracticePage, PracticeRequest};
-use mambascope_lessons::practice::schedule::{DAY, Rating};
+use mambascope_lessons::practice::schedule::{DAY, Rating, Zone};
 use mambascope_lessons::theme;
 
 use crate::workshop;
@@ -84,8 +84,7 @@ struct State {
     settings: PracticeSettings,
     requests: Vec<PracticeRequest>,
     now: i64,
-    /// Seconds that local time is ahead of UTC.
-    offset: i64,
+    zone: Zone,
 }
 
 struct Learner {
@@ -115,7 +114,7 @@ impl Learner {
             },
             requests: Vec::new(),
             now: NOW,
-            offset: 0,
+            zone: Zone::UTC,
         };
         let window = Harness::builder()
             .with_size(size)
@@ -129,11 +128,11 @@ impl Learner {
                         settings,
                         requests,
                         now,
-                        offset,
+                        zone,
                     } = state;
                     let fill = theme::palette(ui.visuals()).bg;
                     egui::Frame::new().fill(fill).show(ui, |ui| {
-                        page.show(ui, &asked, *now, *offset, settings, requests);
+                        page.show(ui, &asked, *now, *zone, settings, requests);
                     });
                 },
                 state,
@@ -225,8 +224,8 @@ fn a_review_is_rated_by_key_and_comes_back_later() {
     let first = review.item.clone();
     assert!(!learner.says("Model answer"), "the next one is asked");
     let page = &learner.window.state().page;
-    assert_eq!(page.due(NOW, 0), 0);
-    assert_eq!(page.due(NOW + 60 * DAY, 0), 1);
+    assert_eq!(page.due(NOW, Zone::UTC), 0);
+    assert_eq!(page.due(NOW + 60 * DAY, Zone::UTC), 1);
     learner.wait(60 * DAY);
     learner.click_on("Review  (1 due");
     learner.press(Key::Space);
@@ -252,7 +251,7 @@ fn a_rating_can_be_corrected() {
     assert_eq!(ratings, [Rating::Easy, Rating::Again]);
     assert_eq!(learner.reviews()[1].revision, 1);
     // Forgotten: back in ten minutes.
-    assert_eq!(learner.window.state().page.due(NOW + 601, 0), 1);
+    assert_eq!(learner.window.state().page.due(NOW + 601, Zone::UTC), 1);
 }
 
 #[test]
@@ -461,10 +460,10 @@ fn a_restart_finds_the_same_due_count() {
         learner.press(key);
     }
     let later = NOW + 20 * 60;
-    let due = learner.window.state().page.due(later, 0);
+    let due = learner.window.state().page.due(later, Zone::UTC);
     assert_eq!(due, 2);
     let again = page(Some(folder.path()));
-    assert_eq!(again.due(later, 0), due);
+    assert_eq!(again.due(later, Zone::UTC), due);
     assert_eq!(again.reviews(), learner.reviews());
 }
 
@@ -536,7 +535,7 @@ fn a_day_ends_at_the_midnight_of_the_learner() {
     for (offset, is_new_day) in [(0, false), (9 * 3_600, true), (-9 * 3_600, false)] {
         let mut learner = Learner::open(Part::Review, None);
         let state = learner.window.state_mut();
-        state.offset = offset;
+        state.zone = Zone::Fixed(offset);
         state.settings.new_per_day = 3;
         // Five hours before, all that is new that day is answered.
         state.now = NOW - 5 * 3_600;
@@ -559,7 +558,7 @@ fn an_interview_is_kept_while_the_window_is_closed() {
     learner.wait(600);
     learner.click("Next question");
     learner.wait(90);
-    // What a file of settings holds.
+    // What the files of the settings and of the interview hold.
     let kept = |learner: &mut Learner| -> PracticeSettings {
         let State {
             page,
@@ -568,7 +567,12 @@ fn an_interview_is_kept_while_the_window_is_closed() {
             ..
         } = learner.window.state_mut();
         page.keep(*now, settings);
-        serde_json::from_str(&serde_json::to_string(settings).unwrap()).unwrap()
+        let rest = serde_json::to_string(settings).unwrap();
+        let interview = serde_json::to_string(&settings.interview).unwrap();
+        PracticeSettings {
+            interview: serde_json::from_str(&interview).unwrap(),
+            ..serde_json::from_str(&rest).unwrap()
+        }
     };
     let settings = kept(&mut learner);
     let reopen = |settings: PracticeSettings, later: i64| {

@@ -3,7 +3,7 @@
 use mambascope_lessons::practice::bank::Level;
 use mambascope_lessons::practice::log::Review;
 use mambascope_lessons::practice::schedule::{
-    Card, DAY, Deck, Evidence, Grade, RELEARN, Rating, Scheduler, calibration, streak,
+    Card, DAY, Deck, Evidence, Grade, RELEARN, Rating, Scheduler, Zone, calibration, streak,
 };
 use mambascope_lessons::practice::{Item, Kind};
 use proptest::prelude::*;
@@ -99,16 +99,16 @@ fn due_ones_come_before_new_ones_and_new_ones_are_limited() {
     let deck = Deck::replay(&scheduler, &reviews);
     let later = NOW + RELEARN + 60;
     let items = some_items();
-    let queue = deck.queue(&items, later, 0, 3);
+    let queue = deck.queue(&items, later, Zone::UTC, 3);
     assert_eq!(queue.next().unwrap().id, "three");
     assert_eq!(queue.due.len(), 1);
     // Two of the three were used up today.
-    assert_eq!(deck.new_today(later, 0), 2);
+    assert_eq!(deck.new_today(later, Zone::UTC), 2);
     assert_eq!(
         queue.new.iter().map(|item| item.id).collect::<Vec<_>>(),
         ["one"]
     );
-    let queue = deck.queue(&items, NOW + 30 * DAY, 0, 3);
+    let queue = deck.queue(&items, NOW + 30 * DAY, Zone::UTC, 3);
     assert_eq!(
         queue.due.iter().map(|item| item.id).collect::<Vec<_>>(),
         ["three", "two"]
@@ -157,16 +157,38 @@ fn a_streak_lasts_until_a_day_is_over_without_an_answer() {
         days.map(|day| review("one", NOW + day * DAY, Rating::Good))
             .collect()
     };
-    assert_eq!(streak(&on(&[]), NOW, 0), 0);
-    assert_eq!(streak(&on(&[-2, -1, 0]), NOW, 0), 3);
-    assert_eq!(streak(&on(&[-2, -1]), NOW, 0), 2);
-    assert_eq!(streak(&on(&[-3, -2]), NOW, 0), 0);
-    assert_eq!(streak(&on(&[-4, -2, -1, 0, 0]), NOW, 0), 3);
+    assert_eq!(streak(&on(&[]), NOW, Zone::UTC), 0);
+    assert_eq!(streak(&on(&[-2, -1, 0]), NOW, Zone::UTC), 3);
+    assert_eq!(streak(&on(&[-2, -1]), NOW, Zone::UTC), 2);
+    assert_eq!(streak(&on(&[-3, -2]), NOW, Zone::UTC), 0);
+    assert_eq!(streak(&on(&[-4, -2, -1, 0, 0]), NOW, Zone::UTC), 3);
     // Half an hour before midnight UTC is the next day one hour to the east.
     let night = NOW.div_euclid(DAY) * DAY + DAY - 1_800;
     let reviews = [review("one", night, Rating::Good)];
-    assert_eq!(streak(&reviews, night + DAY + 3_600, 0), 0);
-    assert_eq!(streak(&reviews, night + DAY + 3_600, 3_600), 1);
+    assert_eq!(streak(&reviews, night + DAY + 3_600, Zone::UTC), 0);
+    assert_eq!(streak(&reviews, night + DAY + 3_600, Zone::Fixed(3_600)), 1);
+}
+
+/// One hour ahead, two from this moment on: at 01:00 UTC, as in Europe in March.
+const SUMMER: i64 = 1_774_746_000;
+
+#[test]
+fn an_answer_belongs_to_the_day_it_had_where_it_was_given() {
+    let zone = Zone::Of(|at| if at < SUMMER { 3_600 } else { 7_200 });
+    // 23:30 on the evening before that of the change: with the hour of summer it would be the day of the change.
+    let evening = SUMMER - 5_400 - 3_600;
+    assert_eq!(zone.local(evening).rem_euclid(DAY), 23 * 3_600 + 1_800);
+    let after = SUMMER + DAY;
+    let reviews = [
+        review("one", evening, Rating::Good),
+        review("two", after, Rating::Good),
+    ];
+    assert_eq!(streak(&reviews, after, zone), 1, "a day lies between");
+    assert_eq!(streak(&reviews, after, Zone::Fixed(7_200)), 2);
+    // New ones are counted by the day they had, too.
+    let deck = Deck::replay(&Scheduler::default(), &reviews[..1]);
+    assert_eq!(deck.new_today(SUMMER + 3_600, zone), 0);
+    assert_eq!(deck.new_today(SUMMER + 3_600, Zone::Fixed(7_200)), 1);
 }
 
 #[test]

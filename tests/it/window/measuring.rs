@@ -199,3 +199,52 @@ fn picture_of_the_weights_menu() {
     press(&mut scope, "Weights:");
     scope.snapshot_options("weights", &options());
 }
+
+/// A model in a folder has a place for its int8 form; one of this program has none, and is offered none.
+#[test]
+fn the_int8_form_is_kept_when_that_is_ticked() {
+    const TICK: &str = "Keep the int8 form beside the checkpoint";
+    let folder = tempfile::tempdir().unwrap();
+    crate::tiny::Tiny::new().write(folder.path());
+    let file = folder.path().join(mambascope_core::checkpoint::KEPT);
+    let in_folder = || Settings {
+        model: Some(folder.path().to_owned()),
+        ..settings()
+    };
+    let mut scope = open(settings(), Theme::Light, [1280.0, 800.0]);
+    press(&mut scope, "Weights:");
+    assert!(scope.query_by_label(TICK).is_none());
+
+    let mut scope = open(in_folder(), Theme::Light, [1280.0, 800.0]);
+    press(&mut scope, "Weights: f32");
+    scope
+        .get_by_role_and_label(Role::RadioButton, "int8")
+        .click();
+    settle(&mut scope);
+    scope.get_by_label("Weights: int8");
+    assert!(!file.exists(), "nobody asked for it");
+    // Ticked now, with the form chosen before.
+    press(&mut scope, "Weights: int8");
+    scope.get_by_label(TICK).click();
+    settle(&mut scope);
+    assert!(file.exists());
+    press(&mut scope, "2 notes");
+    scope.get_by_label_contains("made and kept in");
+
+    // Read when the form is chosen again; what cannot be written is said, and the model stays.
+    let mut scope = open(in_folder(), Theme::Light, [1280.0, 800.0]);
+    press(&mut scope, "Weights: f32");
+    scope
+        .get_by_role_and_label(Role::RadioButton, "int8")
+        .click();
+    settle(&mut scope);
+    press(&mut scope, "2 notes");
+    scope.get_by_label_contains("was read from");
+    std::fs::remove_file(&file).unwrap();
+    std::fs::create_dir(&file).unwrap();
+    press(&mut scope, "Weights: int8");
+    scope.get_by_label(TICK).click();
+    settle(&mut scope);
+    scope.get_by_label_contains("the int8 form could not be kept");
+    scope.get_by_label("Weights: int8");
+}

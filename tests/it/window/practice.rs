@@ -361,7 +361,33 @@ fn an_interview_is_there_when_the_window_opens_again() {
     let mut memory = Memory::default();
     eframe::App::save(scope.state_mut(), &mut memory);
     drop(scope);
-    let kept: Settings = eframe::get_value(&memory, eframe::APP_KEY).unwrap();
+    let (kept, lost) = Settings::read(&memory);
+    assert_eq!(lost, None);
+    // One that cannot be read, as of a later program, takes nothing else with it.
+    let mut torn = Memory(memory.0.clone());
+    let whole = eframe::Storage::get_string(&memory, "interview").unwrap();
+    for text in [&whole[..whole.len() / 2], "Some((plan:7))", "\u{0}"] {
+        eframe::Storage::set_string(&mut torn, "interview", text.to_owned());
+        let (read, lost) = Settings::read(&torn);
+        assert!(
+            lost.unwrap()
+                .contains("interview that was kept cannot be read")
+        );
+        assert_eq!(read.practice.interview, None);
+        let mut rest = kept.clone();
+        rest.practice.interview = None;
+        assert!(read == rest && read.practice.part == Part::Interview);
+    }
+    // And the other way round.
+    eframe::Storage::set_string(&mut torn, eframe::APP_KEY, "(page:".to_owned());
+    eframe::Storage::set_string(&mut torn, "interview", whole);
+    let (read, lost) = Settings::read(&torn);
+    assert!(lost.unwrap().contains("as at the first start"));
+    assert_eq!(read.practice.interview, kept.practice.interview);
+    assert_eq!(
+        Settings::read(&Memory::default()),
+        (Settings::default(), None)
+    );
     let kept = Settings {
         hide_timings: true,
         ..kept

@@ -14,8 +14,9 @@ use mambascope_kernels::bench::ScanBench;
 use mambascope_kernels::{CudaBackend, Operand, ScanKernel};
 use serde_json::{Map, json};
 
-use super::{PATIENCE, dtype_named, median};
+use super::{PATIENCE, median};
 use crate::backends;
+use crate::commands::format::dtype_named;
 use crate::commands::{Failure, Threads, backend, emit};
 
 /// Kernels that are a backend's own scan, under the backend's name.

@@ -1,13 +1,15 @@
 //! The menu of weights: the number formats a model can be brought to, their bytes, and what they do to its scores.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use egui::containers::menu::{MenuButton, MenuConfig};
 use egui::{Grid, PopupCloseBehavior, RichText, Ui};
 use mambascope_core::backend::Rounding;
+use mambascope_core::checkpoint::KEPT;
 use mambascope_core::engine::Engine;
 use mambascope_core::job::ModelRef;
-use mambascope_core::model::Model;
+use mambascope_core::model::{Model, Source};
 use mambascope_core::precision::{Form, PrecisionStudy, coarser_forms};
 use mambascope_core::tensor::Dtype;
 
@@ -19,31 +21,38 @@ use crate::window::{Request, Stored, bytes_text, palette};
 const WIDTH: f32 = 520.0;
 
 /// What coarser numbers cost the open model.
-pub(super) struct Precisions(Measuring<PrecisionStudy>);
+pub(super) struct Precisions {
+    measuring: Measuring<PrecisionStudy>,
+    /// The folder in which the int8 form is to be kept, where that is ticked: another one was not meant.
+    keep: Option<PathBuf>,
+}
 
 impl Default for Precisions {
     fn default() -> Self {
-        Self(Measuring::new("precision"))
+        Self {
+            measuring: Measuring::new("precision"),
+            keep: None,
+        }
     }
 }
 
 impl Precisions {
     /// Takes what there is of the measurement asked for; one of another model than the stored one is dropped.
     pub(super) fn ask(&mut self, engine: &Engine, stored: Option<&Stored>) {
-        let asked = self.0.asked();
+        let asked = self.measuring.asked();
         let is_current = asked
             .zip(stored)
             .is_some_and(|(asked, stored)| Arc::ptr_eq(&asked.model, &stored.model));
         if is_current {
-            self.0.ask(engine);
+            self.measuring.ask(engine);
         } else {
-            self.0.forget(engine);
+            self.measuring.forget(engine);
         }
     }
 
     /// Stops a measurement that runs.
     pub(super) fn halt(&mut self, engine: &Engine) {
-        self.0.halt(engine);
+        self.measuring.halt(engine);
     }
 }
 
@@ -64,12 +73,13 @@ impl ScopePage {
         let stays = MenuConfig::new().close_behavior(PopupCloseBehavior::CloseOnClickOutside);
         MenuButton::new(title).config(stays).ui(ui, |ui| {
             ui.set_width(WIDTH);
-            let measuring = &mut self.precisions.0;
+            let Precisions { measuring, keep } = &mut self.precisions;
             let forms = measuring.found().map(Vec::as_slice);
             let busy = measuring.is_busy();
             match weights_rows(ui, &stored.model, stored.dtype, forms, busy) {
                 Some(WeightsClick::Choose(dtype)) => {
-                    around.requests.push(Request::Recast(dtype));
+                    let keep = dtype == Some(Dtype::Int8) && is_kept(&stored.model, keep.as_ref());
+                    around.requests.push(Request::Recast(dtype, keep));
                     ui.close();
                 }
                 Some(WeightsClick::Measure) => {
@@ -79,8 +89,35 @@ impl ScopePage {
                 None => {}
             }
             measuring.way(ui, around.engine);
+            if keep_ui(ui, &stored.model, keep) && stored.dtype == Some(Dtype::Int8) {
+                around.requests.push(Request::Recast(stored.dtype, true));
+                ui.close();
+            }
         });
     }
+}
+
+/// Whether that is the folder of the model.
+fn is_kept(model: &Model, keep: Option<&PathBuf>) -> bool {
+    matches!((&model.source, keep), (Source::Folder(folder), Some(keep)) if folder == keep)
+}
+
+/// Whether to keep the int8 form of a model in a folder; says whether that was ticked now.
+fn keep_ui(ui: &mut Ui, model: &Model, keep: &mut Option<PathBuf>) -> bool {
+    let Source::Folder(folder) = &model.source else {
+        return false;
+    };
+    let place = format!(
+        "In {}: read in place of making it, as long as it fits the weights",
+        folder.join(KEPT).display()
+    );
+    let mut ticked = is_kept(model, keep.as_ref());
+    let tick = ui.checkbox(&mut ticked, "Keep the int8 form beside the checkpoint");
+    let is_new = tick.on_hover_text(place).changed();
+    if is_new {
+        *keep = ticked.then(|| folder.clone());
+    }
+    is_new && ticked
 }
 
 fn name(dtype: Dtype) -> String {

@@ -100,7 +100,7 @@ fn admitted(desk: &Desk<'_>, settings: &PracticeSettings) -> Vec<String> {
 
 /// How it goes: of this session, and the Brier score of all answers.
 fn score(ui: &mut Ui, judged: usize, right: usize, desk: &mut Desk<'_>) {
-    let brier = desk.record.standing(desk.now, desk.offset).brier;
+    let brier = desk.record.standing(desk.now, desk.zone).brier;
     let brier = brier.map_or_else(
         || "Brier score: none yet, judge a claim".to_owned(),
         |brier| {

@@ -13,15 +13,15 @@ use crate::experiment::{Experiment, Trial};
 use crate::notebook::text::Texts;
 use crate::practice::bank::Bank;
 use crate::practice::log::Review;
-use crate::practice::schedule::Evidence;
+use crate::practice::schedule::{Evidence, Zone};
 
 /// What a part needs while it is drawn.
 pub(super) struct Desk<'a> {
     pub(super) engine: &'a Engine,
     /// Seconds since 1970.
     pub(super) now: i64,
-    /// Seconds that local time is ahead of UTC.
-    pub(super) offset: i64,
+    /// The learner's.
+    pub(super) zone: Zone,
     pub(super) bank: &'a Bank,
     pub(super) record: &'a mut Record,
     pub(super) texts: &'a mut Texts,

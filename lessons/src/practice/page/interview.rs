@@ -185,7 +185,7 @@ fn waiting(ui: &mut Ui, kept: &Kept, desk: &Desk<'_>) -> Option<bool> {
         let text = format!(
             "You began it on {}. {} of {MINUTES} minutes are left; you were at question {} of {} and have written about {}. \
              The clock has stood still since, and goes on when you do.",
-            date(kept.begun, desk.offset),
+            date(kept.begun, desk.zone),
             clock_text(kept.left()),
             kept.place + 1,
             kept.answers.len(),
@@ -349,7 +349,7 @@ impl Sitting {
                 }
                 ui.add_space(16.0);
                 if main_button(ui, true, "Save the report…") {
-                    let at = date(self.begun, desk.offset);
+                    let at = date(self.begun, desk.zone);
                     desk.requests.push(PracticeRequest::Save {
                         name: format!("mock-interview-{}.md", at.get(..10).unwrap_or("report")),
                         ending: "md",

@@ -36,6 +36,7 @@ use self::settings::{Part, PracticeSettings};
 use super::bank::{Bank, BankError, Level, ScopeState};
 use super::items;
 use super::log::ReviewLog;
+use super::schedule::Zone;
 use crate::notebook::text::Texts;
 use crate::theme;
 
@@ -108,9 +109,9 @@ impl PracticePage {
     }
 
     /// How many items are due, of all topics and levels.
-    pub fn due(&self, now: i64, offset: i64) -> usize {
+    pub fn due(&self, now: i64, zone: Zone) -> usize {
         let Ok(bank) = &self.bank else { return 0 };
-        let queue = self.record.deck.queue(&items(bank), now, offset, 0);
+        let queue = self.record.deck.queue(&items(bank), now, zone, 0);
         queue.due.len()
     }
 
@@ -142,13 +143,13 @@ impl PracticePage {
         self.log.is_settled()
     }
 
-    /// Draws the page. `now` is in seconds since 1970, `offset` the seconds that local time is ahead of UTC.
+    /// Draws the page. `now` is in seconds since 1970, `zone` the learner's.
     pub fn show(
         &mut self,
         ui: &mut Ui,
         engine: &Engine,
         now: i64,
-        offset: i64,
+        zone: Zone,
         settings: &mut PracticeSettings,
         requests: &mut Vec<PracticeRequest>,
     ) {
@@ -165,7 +166,7 @@ impl PracticePage {
         let mut desk = Desk {
             engine,
             now,
-            offset,
+            zone,
             bank,
             record: &mut self.record,
             texts: &mut self.texts,

@@ -3,7 +3,7 @@
 use egui::{AsIdSalt, CentralPanel, Frame, Key, Panel, Response, RichText, ScrollArea, Ui, vec2};
 
 use crate::practice::bank::{Level, Reference};
-use crate::practice::schedule::{DAY, Rating};
+use crate::practice::schedule::{DAY, Rating, Zone};
 use crate::theme;
 use crate::widgets::plots::named_menu;
 
@@ -386,8 +386,8 @@ pub(super) fn filter<T: Clone + PartialEq>(
 }
 
 /// The day and time of a moment, as in 2026-11-25 18:05.
-pub(super) fn date(now: i64, offset: i64) -> String {
-    let local = now.saturating_add(offset);
+pub(super) fn date(at: i64, zone: Zone) -> String {
+    let local = zone.local(at);
     let (days, seconds) = (local.div_euclid(DAY), local.rem_euclid(DAY));
     // Years that begin in March, in eras of 400: the leap day comes last.
     let shifted = days + 719_468;
@@ -413,11 +413,14 @@ mod tests {
 
     #[test]
     fn moments_have_their_date() {
-        assert_eq!(date(0, 0), "1970-01-01 00:00");
-        assert_eq!(date(951_782_400, 0), "2000-02-29 00:00");
-        assert_eq!(date(1_795_633_500, 0), "2026-11-25 19:05");
-        assert_eq!(date(1_795_633_500, 5 * 3_600), "2026-11-26 00:05");
-        assert_eq!(date(-1, 0), "1969-12-31 23:59");
+        assert_eq!(date(0, Zone::UTC), "1970-01-01 00:00");
+        assert_eq!(date(951_782_400, Zone::UTC), "2000-02-29 00:00");
+        assert_eq!(date(1_795_633_500, Zone::UTC), "2026-11-25 19:05");
+        assert_eq!(
+            date(1_795_633_500, Zone::Fixed(5 * 3_600)),
+            "2026-11-26 00:05"
+        );
+        assert_eq!(date(-1, Zone::UTC), "1969-12-31 23:59");
     }
 
     #[test]

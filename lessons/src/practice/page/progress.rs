@@ -30,14 +30,14 @@ pub(super) struct ProgressPart {
 impl ProgressPart {
     /// Draws it.
     pub(super) fn show(&mut self, ui: &mut Ui, desk: &mut Desk<'_>, settings: &PracticeSettings) {
-        let standing = desk.record.standing(desk.now, desk.offset).clone();
+        let standing = desk.record.standing(desk.now, desk.zone).clone();
         sheet(ui, "progress", |ui| {
             let queue = queue(desk, settings);
             let all = items(desk.bank);
             let deck = &desk.record.deck;
             let seen = all.iter().filter(|item| !deck.card(item.id).is_new());
             let seen: Vec<Item<'_>> = seen.copied().collect();
-            let new_today = deck.new_today(desk.now, desk.offset);
+            let new_today = deck.new_today(desk.now, desk.zone);
             let brier = standing.brier;
             tiles(
                 ui,

@@ -6,7 +6,7 @@ use crate::practice::bank::Bank;
 use crate::practice::claims;
 use crate::practice::log::{Imported, Review, ReviewLog};
 use crate::practice::schedule::{
-    CalibrationPoint, Card, Deck, Rating, Scheduler, calibration, day, streak,
+    CalibrationPoint, Card, Deck, Rating, Scheduler, Zone, calibration, day, streak,
 };
 
 /// Parts of the range of confidence in the calibration plot.
@@ -139,14 +139,14 @@ impl Record {
     }
 
     /// What is worked out of all answers.
-    pub(super) fn standing(&mut self, now: i64, offset: i64) -> &Standing {
-        let today = day(now, offset);
+    pub(super) fn standing(&mut self, now: i64, zone: Zone) -> &Standing {
+        let today = day(now, zone);
         let is_old = |standing: &Standing| standing.day != today;
         if self.standing.as_ref().is_none_or(is_old) {
             self.standing = Some(Standing {
                 brier: claims::brier_score(&self.reviews),
                 calibration: calibration(&self.reviews, BINS),
-                streak: streak(&self.reviews, now, offset),
+                streak: streak(&self.reviews, now, zone),
                 day: today,
             });
         }

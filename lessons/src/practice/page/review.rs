@@ -90,7 +90,7 @@ pub(super) fn queue<'a>(desk: &Desk<'a>, settings: &PracticeSettings) -> Queue<'
     let mut items = items(desk.bank);
     items.retain(|item| settings.admits(item));
     let deck = &desk.record.deck;
-    deck.queue(&items, desk.now, desk.offset, settings.new_per_day)
+    deck.queue(&items, desk.now, desk.zone, settings.new_per_day)
 }
 
 impl ReviewPart {

@@ -57,7 +57,9 @@ pub struct PracticeSettings {
     pub level: Option<Level>,
     /// New questions a day.
     pub new_per_day: usize,
-    /// The interview that was going on.
+    /// The interview that was going on. Whoever keeps the settings keeps it apart: one that cannot be read any more takes nothing
+    /// with it.
+    #[serde(skip)]
     pub interview: Option<Kept>,
 }
 
