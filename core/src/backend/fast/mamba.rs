@@ -1,16 +1,22 @@
 //! The Mamba-1 mixer over a chunk of tokens. The steps are numbered as in the naive backend.
 
-use ndarray::{Array2, Array3, s};
+use ndarray::{Array2, Array3, Axis, s};
 
 use super::conv::Conv;
+use super::hand_out;
 use super::math::{activate_delta, gate, multiply_add};
 use super::matmul::{Rows, linear, linear_parts};
 use super::scan::{Channels, Coefficient, scan_channels};
 use super::session::{Pass, each_row, normalise, record, room, view, view_mut};
+use super::vector::products;
 use crate::model::{MambaDims, MambaMixer};
 use crate::state::RecurrentState;
 use crate::tensor::Tensor;
 use crate::trace::{Probe, Site};
+
+/// Pieces of a token's channels for each thread, and what they are multiples of: lines of memory of f32.
+const STEP_PIECES: usize = 2;
+const LINE: usize = 16;
 
 /// What one block needs beside its weights.
 pub(super) struct MambaBlock {
@@ -68,8 +74,13 @@ impl MambaBlock {
     /// `out_le` = mixer(`norm_le`), moving the state forward.
     pub(super) fn mix(&mut self, pass: &mut Pass<'_>, i: usize, weights: &MambaMixer) {
         self.project_in(pass, i, weights);
-        self.select(pass, i, weights);
-        self.scan(pass, i, weights);
+        self.project(pass, i, weights);
+        if pass.tokens == 1 {
+            self.step(pass, i, weights);
+        } else {
+            self.steps(pass, i, weights);
+            self.scan(pass, i, weights);
+        }
         pass.project_out(
             i,
             self.dims.d_inner,
@@ -103,8 +114,8 @@ impl MambaBlock {
         record(pass.tap, Site::layer(i, Probe::ConvOut), u_ld, &[tokens, d]);
     }
 
-    /// 3. dt, B and C, normed in families that do so; 4. Δ = softplus(dt · W_dtᵀ + b_dt).
-    fn select(&mut self, pass: &mut Pass<'_>, i: usize, weights: &MambaMixer) {
+    /// 3. dt, B and C, normed in families that do so.
+    fn project(&mut self, pass: &mut Pass<'_>, i: usize, weights: &MambaMixer) {
         let MambaDims {
             d_inner: d,
             d_state: n,
@@ -143,8 +154,16 @@ impl MambaBlock {
                     .record(site, whole.slice(s![.., columns]).into_dyn());
             }
         }
+    }
+
+    /// 4. Δ = softplus(dt · W_dtᵀ + b_dt).
+    fn steps(&mut self, pass: &mut Pass<'_>, i: usize, weights: &MambaMixer) {
+        let (d, r) = (self.dims.d_inner, self.dims.dt_rank);
+        let tokens = pass.tokens;
+        let columns = r + 2 * self.dims.d_state;
+        let scratch = &mut pass.scratch.scan;
         let dt = Rows {
-            data: projected,
+            data: &scratch.projected[..tokens * columns],
             width: r,
             stride: columns,
         };
@@ -166,6 +185,73 @@ impl MambaBlock {
             delta_ld,
             &[tokens, d],
         );
+    }
+
+    /// 4. to 8. for one token: every thread takes channels through all of it, for each of these steps alone is shorter than handing it
+    /// out.
+    fn step(&mut self, pass: &mut Pass<'_>, i: usize, weights: &MambaMixer) {
+        let MambaDims {
+            d_inner: d,
+            d_state: n,
+            dt_rank: r,
+            ..
+        } = self.dims;
+        let site = |probe| Site::layer(i, probe);
+        let is_gated_at_once = !pass.tap.wants(site(Probe::ScanOut));
+        let scratch = &mut pass.scratch.scan;
+        let (dt, bc) = scratch.projected[..r + 2 * n].split_at(r);
+        let bc = view(bc, 2, n);
+        let of_dt = weights.dt_proj.numbers();
+        let dt = pass.scratch.products.planes_of(dt, &of_dt);
+        let (bias_d, d_skip_d) = (weights.dt_bias.as_f32(), weights.d_skip.as_f32());
+        let (u_d, z_d) = (&scratch.u_ld[..d], &scratch.z_ld[..d]);
+        let delta_d = room(&mut scratch.delta_ld, d);
+        let y_d = room(&mut scratch.y_ld, d);
+        let a_nd = self.a_nd.view();
+
+        let threads = pass.products.threads;
+        let width = d.div_ceil(threads * STEP_PIECES).next_multiple_of(LINE);
+        let states = self.h_nd.axis_chunks_iter_mut(Axis(1), width);
+        let values = delta_d.chunks_mut(width).zip(y_d.chunks_mut(width));
+        let pieces = states.zip(values).enumerate();
+        hand_out(
+            pieces,
+            threads,
+            || (),
+            |(), (i, (h_nd, (delta_d, y_d)))| {
+                let own = i * width..i * width + y_d.len();
+                products(delta_d, dt, of_dt.rows(own.clone(), r));
+                delta_d
+                    .iter_mut()
+                    .zip(&bias_d[own.clone()])
+                    .for_each(|(delta, b)| *delta += b);
+                activate_delta(delta_d);
+                let input = Channels {
+                    u_ld: view(&u_d[own.clone()], 1, y_d.len()),
+                    delta_ld: view(delta_d, 1, y_d.len()),
+                    a_nd: a_nd.slice(s![.., own.clone()]),
+                    b: Coefficient::PerToken(bc.slice(s![..1, ..])),
+                    c: Coefficient::PerToken(bc.slice(s![1.., ..])),
+                };
+                scan_channels(&input, h_nd, view_mut(y_d, 1, own.len()), None);
+                multiply_add(y_d, &u_d[own.clone()], &d_skip_d[own.clone()]);
+                if is_gated_at_once {
+                    gate(y_d, &z_d[own]);
+                }
+            },
+        );
+
+        record(pass.tap, site(Probe::Delta), delta_d, &[1, d]);
+        if pass.tap.wants(site(Probe::H)) {
+            let h_dn = self.h_nd.t();
+            let h_ldn = h_dn.as_standard_layout().insert_axis(Axis(0));
+            pass.tap.record(site(Probe::H), h_ldn.view().into_dyn());
+        }
+        if !is_gated_at_once {
+            record(pass.tap, site(Probe::ScanOut), y_d, &[1, d]);
+            gate(y_d, z_d);
+        }
+        record(pass.tap, site(Probe::GatedOut), y_d, &[1, d]);
     }
 
     /// 5. to 7. the scan and the skip; 8. the gate.

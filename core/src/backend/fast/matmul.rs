@@ -63,6 +63,13 @@ pub(super) struct ProductScratch {
     packed: Packed,
 }
 
+impl ProductScratch {
+    /// One token's x, laid out for products with weights stored so.
+    pub(super) fn planes_of(&mut self, x: &[f32], weight: &Numbers<'_>) -> &Planes {
+        self.planes.of(x, weight)
+    }
+}
+
 /// `y [l, o] = x [l, i] · Wᵀ`, `W` stored `[o, i]`; then the bias `[o]` is added.
 pub(super) fn linear(
     y: &mut [f32],
