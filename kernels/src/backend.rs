@@ -19,7 +19,7 @@ use crate::weights::DeviceModel;
 pub struct CudaBackend {
     gpu: Option<Arc<Gpu>>,
     models: Vec<(Weak<Model>, Weak<DeviceModel>)>,
-    /// The rung that [`Backend::scan`] takes.
+    /// The rung that [`Backend::scan`] takes; for v4 it is v3 where v4 does not take the shape.
     pub scan_kernel: ScanKernel,
     /// Whether buffers are made no number before each pass, so that a value some kernel forgot to write shows: for tests.
     pub is_poisoning: bool,
@@ -124,7 +124,12 @@ impl Backend for CudaBackend {
         input: &ScanInput<'_, f32>,
     ) -> Result<Option<SegmentStarts>, BackendError> {
         let gpu = self.gpu()?;
-        let (.., starts) = scan_alone(&gpu, input, self.scan_kernel, 0..0)?;
+        // v4 cuts nothing.
+        let kernel = match self.scan_kernel {
+            ScanKernel::V4 => ScanKernel::V3,
+            kernel => kernel,
+        };
+        let (.., starts) = scan_alone(&gpu, input, kernel, 0..0)?;
         Ok(Some(starts))
     }
 

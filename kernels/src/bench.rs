@@ -13,6 +13,7 @@ use crate::scan::{
     MOST_SLOTS, Operand, Plan, ScanArgs, ScanKernel, launch_plain, launch_segments, lean,
     too_many_slots,
 };
+use crate::slots::{self, SlotsPlan, launch_slots};
 
 /// Runs that are not counted: kernels are loaded and clocks rise.
 const WARM_UP: usize = 3;
@@ -26,6 +27,8 @@ pub struct ScanBench {
     operand: Operand,
     /// For v2 and v3.
     plans: [Plan; 2],
+    /// For v4, where it takes the shape.
+    slots_plan: Option<SlotsPlan>,
     /// What `args` points to, beside the results.
     _buffers: Vec<Buffer<u8>>,
     y: Buffer<u8>,
@@ -150,6 +153,7 @@ impl ScanBench {
             gpu: Arc::clone(gpu),
             shape,
             operand,
+            slots_plan: SlotsPlan::new(gpu, &args, &plans[1], operand, batch),
             plans,
             _buffers: buffers,
             y,
@@ -158,33 +162,68 @@ impl ScanBench {
         })
     }
 
+    /// Why a rung does not take the shape; all but v4 take any.
+    pub fn refusal(&self, kernel: ScanKernel) -> Option<BackendError> {
+        let is_taken = kernel != ScanKernel::V4 || self.slots_plan.is_some();
+        (!is_taken).then(|| slots::not_taken(&self.shape))
+    }
+
     /// Seconds of each of `repeats` runs of a rung, its operands not in the cache.
     ///
     /// # Errors
-    /// What the device said.
+    /// When the rung does not take the shape, and what the device said.
     pub fn time(&self, kernel: ScanKernel, repeats: usize) -> Result<Vec<f64>, BackendError> {
-        timed(&self.gpu, &self.flush, repeats, || self.launch(kernel))
+        timed(&self.gpu, &self.flush, repeats, || {
+            self.launch(kernel, &self.args)
+        })
     }
 
-    fn launch(&self, kernel: ScanKernel) -> Result<(), BackendError> {
-        let (gpu, args, batch) = (&self.gpu, &self.args, self.shape.batch);
+    fn launch(&self, kernel: ScanKernel, args: &ScanArgs) -> Result<(), BackendError> {
+        let (gpu, batch) = (&self.gpu, self.shape.batch);
         let operand = self.operand;
         match kernel {
             ScanKernel::V1 => launch_plain(gpu, args, operand, batch),
             ScanKernel::V2 => launch_segments(gpu, args, &self.plans[0], operand, batch),
             ScanKernel::V3 => launch_segments(gpu, args, &self.plans[1], operand, batch),
+            ScanKernel::V4 => match &self.slots_plan {
+                Some(plan) => launch_slots(gpu, args, plan, batch),
+                None => Err(slots::not_taken(&self.shape)),
+            },
         }
     }
 
     /// What a rung computes of the operands: y `[b, l, d]` and the last states `[b, d, n]`.
     ///
     /// # Errors
-    /// What the device said.
+    /// As [`ScanBench::time`].
     pub fn results(&self, kernel: ScanKernel) -> Result<[Vec<f32>; 2], BackendError> {
         // What a kernel forgets to write is then no number.
         self.y.fill(0xff)?;
         self.last.fill(0xff)?;
-        self.launch(kernel)?;
+        self.launch(kernel, &self.args)?;
+        self.found()
+    }
+
+    /// The same from states `[b, d, n]`, which the last ones replace where they lie, as they do in a session.
+    ///
+    /// # Errors
+    /// As [`ScanBench::time`].
+    pub fn results_in_place(
+        &mut self,
+        kernel: ScanKernel,
+        initial_bdn: &[f32],
+    ) -> Result<[Vec<f32>; 2], BackendError> {
+        self.y.fill(0xff)?;
+        self.last.upload(&bytes_of(initial_bdn, Operand::F32))?;
+        let args = ScanArgs {
+            initial: self.last.pointer(),
+            ..self.args
+        };
+        self.launch(kernel, &args)?;
+        self.found()
+    }
+
+    fn found(&self) -> Result<[Vec<f32>; 2], BackendError> {
         let download = |buffer: &Buffer<u8>| buffer.download(0, buffer.len());
         Ok([
             values_of(&download(&self.y)?, self.operand),

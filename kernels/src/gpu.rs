@@ -218,6 +218,11 @@ impl Gpu {
         self.device.multiprocessors
     }
 
+    /// Bytes of shared memory that a block can have.
+    pub(crate) fn shared_limit(&self) -> usize {
+        self.device.shared_limit
+    }
+
     fn loaded(&self) -> MutexGuard<'_, Loaded> {
         let loaded = &self.device.loaded;
         loaded.lock().unwrap_or_else(PoisonError::into_inner)

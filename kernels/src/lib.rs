@@ -13,6 +13,7 @@ mod pass;
 mod sample;
 mod scan;
 mod session;
+mod slots;
 pub mod source;
 mod ssd;
 mod weights;

@@ -9,6 +9,7 @@ use ndarray::{Array2, Array3};
 
 use crate::buffer::Buffer;
 use crate::gpu::{Gpu, Grid, Kernel, KernelArgs, Use};
+use crate::slots::{SlotsPlan, launch_slots};
 use crate::source::Source;
 
 /// Most slots a channel can have.
@@ -39,11 +40,18 @@ pub enum ScanKernel {
     V2,
     /// Parallel over the sequence too.
     V3,
+    /// A channel's slots across lanes, each exponential once; takes the usual shape only (slots.rs).
+    V4,
 }
 
 impl ScanKernel {
     /// All, in the order they were written.
-    pub const ALL: [ScanKernel; 3] = [ScanKernel::V1, ScanKernel::V2, ScanKernel::V3];
+    pub const ALL: [ScanKernel; 4] = [
+        ScanKernel::V1,
+        ScanKernel::V2,
+        ScanKernel::V3,
+        ScanKernel::V4,
+    ];
 
     /// Name as on the command line.
     pub fn name(self) -> &'static str {
@@ -51,6 +59,7 @@ impl ScanKernel {
             ScanKernel::V1 => "v1",
             ScanKernel::V2 => "v2",
             ScanKernel::V3 => "v3",
+            ScanKernel::V4 => "v4",
         }
     }
 }
@@ -74,7 +83,7 @@ impl Operand {
     }
 }
 
-/// `ScanArgs` of scan.cu.
+/// `ScanArgs` of scan.cuh.
 #[repr(C)]
 #[derive(Clone, Copy, Default)]
 pub(crate) struct ScanArgs {
@@ -116,7 +125,7 @@ pub(crate) struct ScanArgs {
     pub record_count: i32,
 }
 
-#[expect(unsafe_code, reason = "laid out as in scan.cu")]
+#[expect(unsafe_code, reason = "laid out as in scan.cuh")]
 // SAFETY: the same fields in the same order as `ScanArgs` there: 14 pointers, 22 ints.
 unsafe impl KernelArgs for ScanArgs {}
 
@@ -126,14 +135,14 @@ pub(crate) struct Plan {
     /// Slots a thread holds, and channels.
     slots: usize,
     held: usize,
-    is_lean: bool,
+    pub(crate) is_lean: bool,
     lanes: usize,
     warp_channels: usize,
     /// Channels that share B and C.
-    group_channels: usize,
+    pub(crate) group_channels: usize,
     tiles: usize,
     segment: usize,
-    segments: usize,
+    pub(crate) segments: usize,
     /// No fewer than any plan for fewer tokens has.
     most_segments: usize,
 }
@@ -370,7 +379,7 @@ fn projection(
 }
 
 /// One sequence, its operands copied there and its results back; the states of the channels `watched` after every token too,
-/// `[l, watched, n]`, and those before each segment.
+/// `[l, watched, n]`, and those before each segment. Where v4 is asked for and does not take it, by v3.
 ///
 /// # Errors
 /// When an operand does not fit, there are more than [`MOST_SLOTS`] slots, channels that are not there are watched, or the
@@ -423,7 +432,10 @@ pub(crate) fn scan_alone(
     let (b, [b_token, b_group, b_channels]) = projection(gpu, &input.b, channels)?;
     let (c, [c_token, c_group, c_channels]) = projection(gpu, &input.c, channels)?;
     let group_channels = greatest_common_divisor(b_channels as usize, c_channels as usize);
-    let segments = if kernel == ScanKernel::V3 { 0 } else { 1 };
+    let segments = match kernel {
+        ScanKernel::V1 | ScanKernel::V2 => 1,
+        ScanKernel::V3 | ScanKernel::V4 => 0,
+    };
     let pointer = |buffer: &Option<Buffer<f32>>| buffer.as_ref().map_or(0, Buffer::pointer);
     let record = if watched.is_empty() {
         None
@@ -484,15 +496,23 @@ pub(crate) fn scan_alone(
         sums: sums.pointer(),
         ..args
     };
-    match kernel {
-        ScanKernel::V1 => launch_plain(gpu, &args, Operand::F32, 1)?,
-        ScanKernel::V2 | ScanKernel::V3 => launch_segments(gpu, &args, &plan, Operand::F32, 1)?,
+    let slots_plan = match kernel {
+        ScanKernel::V4 => SlotsPlan::new(gpu, &args, &plan, Operand::F32, 1),
+        _ => None,
+    };
+    match (kernel, &slots_plan) {
+        (ScanKernel::V1, _) => launch_plain(gpu, &args, Operand::F32, 1)?,
+        (_, Some(slots)) => launch_slots(gpu, &args, slots, 1)?,
+        (_, None) => launch_segments(gpu, &args, &plan, Operand::F32, 1)?,
     }
     let y = y.download(0, tokens * channels)?;
     let last = last.download(0, channels * slots)?;
     let recorded = record.map_or(Ok(Vec::new()), |record| record.download(0, record.len()))?;
-    // Nothing is carried where there is one segment, as there is for v1 and v2.
-    let cut = if plan.segments == 1 { 0 } else { plan.segments };
+    // Nothing is carried where there is one segment, as there is for v1, v2 and v4.
+    let cut = match slots_plan {
+        None if plan.segments > 1 => plan.segments,
+        _ => 0,
+    };
     let before = starts.download(0, cut * channels * slots)?;
     let [_, width, _] = states;
     let output = ScanOutput {

@@ -13,6 +13,8 @@ const OLDEST_CHIP: u32 = 80;
 pub enum Source {
     /// The selective scan, v1 to v3.
     Scan,
+    /// v4, where a channel's slots lie across lanes.
+    ScanSlots,
     /// Matrix products.
     Matmul,
     /// The small stages.
@@ -31,11 +33,14 @@ pub enum Source {
 
 /// Put before every file.
 const COMMON: &str = include_str!("cuda/common.cuh");
+/// And behind it before every file of the selective scan.
+const SCAN: &str = include_str!("cuda/scan.cuh");
 
 impl Source {
     /// All of them.
-    pub const ALL: [Source; 8] = [
+    pub const ALL: [Source; 9] = [
         Source::Scan,
+        Source::ScanSlots,
         Source::Matmul,
         Source::Layers,
         Source::Step,
@@ -49,6 +54,7 @@ impl Source {
     pub fn name(self) -> &'static str {
         match self {
             Source::Scan => "scan",
+            Source::ScanSlots => "scan_slots",
             Source::Matmul => "matmul",
             Source::Layers => "layers",
             Source::Step => "step",
@@ -63,6 +69,7 @@ impl Source {
     pub fn text(self) -> String {
         let own = match self {
             Source::Scan => include_str!("cuda/scan.cu"),
+            Source::ScanSlots => include_str!("cuda/scan_slots.cu"),
             Source::Matmul => include_str!("cuda/matmul.cu"),
             Source::Layers => include_str!("cuda/layers.cu"),
             Source::Step => include_str!("cuda/step.cu"),
@@ -71,13 +78,23 @@ impl Source {
             Source::Experts => include_str!("cuda/experts.cu"),
             Source::Sample => include_str!("cuda/sample.cu"),
         };
-        format!("{COMMON}\n#line 1 \"{}.cu\"\n{own}", self.name())
+        let shared = match self.shares_with_the_scan() {
+            true => format!("#line 1 \"scan.cuh\"\n{SCAN}\n"),
+            false => String::new(),
+        };
+        format!("{COMMON}\n{shared}#line 1 \"{}.cu\"\n{own}", self.name())
+    }
+
+    /// Whether scan.cuh is put before it.
+    fn shares_with_the_scan(self) -> bool {
+        matches!(self, Source::Scan | Source::ScanSlots)
     }
 
     /// The PTX that was made of it, for compute_80 and newer.
     pub fn committed_ptx(self) -> &'static str {
         match self {
             Source::Scan => include_str!("ptx/scan.ptx"),
+            Source::ScanSlots => include_str!("ptx/scan_slots.ptx"),
             Source::Matmul => include_str!("ptx/matmul.ptx"),
             Source::Layers => include_str!("ptx/layers.ptx"),
             Source::Step => include_str!("ptx/step.ptx"),
@@ -90,8 +107,12 @@ impl Source {
 
     /// The first line of the PTX: what it was made of.
     pub fn ptx_header(self) -> String {
+        let shared = match self.shares_with_the_scan() {
+            true => ", scan.cuh",
+            false => "",
+        };
         format!(
-            "// made from {}.cu and common.cuh, fnv1a {:016x}",
+            "// made from {}.cu{shared} and common.cuh, fnv1a {:016x}",
             self.name(),
             fnv1a(&self.text())
         )

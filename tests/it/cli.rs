@@ -601,7 +601,7 @@ fn bench_scan_prints_times_and_floors() {
         }
     }
     let table = stdout(&run(&SMALL_SCAN));
-    for part in ["fast", "naive", "share of floor", "v3"] {
+    for part in ["fast", "naive", "share of floor", "v3", "v4"] {
         assert!(table.contains(part), "{part}: {table}");
     }
 }
@@ -623,7 +623,7 @@ fn bench_scan_says_what_it_cannot_do() {
         assert_eq!(output.status.code(), Some(1), "{said}");
         assert!(parts.iter().all(|part| said.contains(part)), "{said}");
     }
-    for kernel in ["v1", "v2", "v3"] {
+    for kernel in ["v1", "v2", "v3", "v4"] {
         let output = run(&[&SMALL_SCAN[..], &["--kernel", kernel]].concat());
         let (code, said) = (output.status.code(), stderr(&output));
         match unavailable_reason() {

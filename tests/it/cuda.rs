@@ -12,8 +12,8 @@ use mambascope_core::state::{State, StateBytes};
 use mambascope_core::tensor::{Dtype, Tensor};
 use mambascope_core::trace::{Probe, Site, Tap};
 use mambascope_kernels::bench::ScanBench;
-use mambascope_kernels::{CudaBackend, Operand, ScanKernel};
-use ndarray::{ArrayD, ArrayViewD, s};
+use mambascope_kernels::{CudaBackend, Gpu, Operand, ScanKernel};
+use ndarray::{Array3, ArrayD, ArrayViewD, Axis, s};
 
 use crate::goldens::FIXTURES;
 use crate::scans::in_double;
@@ -347,7 +347,7 @@ const fn shape(batch: usize, channels: usize, tokens: usize, groups: usize) -> S
     }
 }
 
-/// With a gate v2 and v3 take their lean form, without one the general.
+/// With a gate v2 and v3 take their lean form, and v4 is taken; without one the general, and v3 is in its place.
 #[test]
 #[ignore = "needs an NVIDIA GPU"]
 fn both_forms_of_a_scan_follow_double_precision() {
@@ -376,6 +376,59 @@ fn both_forms_of_a_scan_follow_double_precision() {
     }
 }
 
+/// Holds what rungs make of seeded operands, several sequences of them, to double precision; `is_in_place`: from states that
+/// the last ones replace.
+fn check_measured(
+    gpu: &Arc<Gpu>,
+    shape: ScanShape,
+    operand: Operand,
+    kernels: &[ScanKernel],
+    is_in_place: bool,
+) {
+    let mut operands = ScanOperands::seeded(shape, 2);
+    // y is rounded to the operands' format at the end, by half a unit of its last place.
+    let mut of_y = 1e-5;
+    if operand == Operand::Bf16 {
+        of_y += 1.0 / 256.0;
+        let ScanOperands {
+            u, delta, z, b, c, ..
+        } = &mut operands;
+        for x in [u, delta, z, b, c].into_iter().flatten() {
+            // The upper half of a number is one of bf16.
+            *x = f32::from_bits(x.to_bits() & 0xffff_0000);
+        }
+    }
+    let states = [shape.batch, shape.channels, shape.slots];
+    let initial =
+        Array3::from_shape_fn(states, |(b, d, n)| ((7 * b + 3 * d + n) % 11) as f32 - 5.0);
+    let wanted = (0..shape.batch).map(|sequence| {
+        let output = in_double(&ScanInput {
+            initial_dn: is_in_place.then(|| initial.index_axis(Axis(0), sequence)),
+            ..operands.input(sequence).unwrap()
+        });
+        [output.y_ld.into_dyn(), output.last_dn.into_dyn()]
+    });
+    let wanted: Vec<_> = wanted.collect();
+    let mut bench = ScanBench::new(gpu, &operands, operand, 0).unwrap();
+    for kernel in kernels {
+        let found = match is_in_place {
+            true => bench.results_in_place(*kernel, initial.as_slice().unwrap()),
+            false => bench.results(*kernel),
+        };
+        let found = found.unwrap();
+        for (part, tolerance) in [of_y, 1e-5].into_iter().enumerate() {
+            let len = wanted[0][part].len();
+            assert_eq!(found[part].len(), shape.batch * len);
+            for (found, wanted) in found[part].chunks(len).zip(&wanted) {
+                let what = format!("{}, {operand:?}, {shape:?}, {is_in_place}", kernel.name());
+                let found = found.iter().copied();
+                let tolerance = Tolerance::OfLargest(tolerance);
+                assert_close(&what, found, &wanted[part], tolerance);
+            }
+        }
+    }
+}
+
 /// What is timed is right: several sequences at once, in both number formats.
 #[test]
 #[ignore = "needs an NVIDIA GPU"]
@@ -384,39 +437,62 @@ fn measured_scans_follow_double_precision() {
     for (channels, groups) in [(24, 1), (96, 3)] {
         let shape = shape(3, channels, 700, groups);
         for operand in [Operand::F32, Operand::Bf16] {
-            let mut operands = ScanOperands::seeded(shape, 2);
-            // y is rounded to the operands' format at the end, by half a unit of its last place.
-            let mut of_y = 1e-5;
-            if operand == Operand::Bf16 {
-                of_y += 1.0 / 256.0;
-                let ScanOperands {
-                    u, delta, z, b, c, ..
-                } = &mut operands;
-                for x in [u, delta, z, b, c].into_iter().flatten() {
-                    // The upper half of a number is one of bf16.
-                    *x = f32::from_bits(x.to_bits() & 0xffff_0000);
-                }
-            }
-            let wanted = (0..shape.batch).map(|sequence| {
-                let output = in_double(&operands.input(sequence).unwrap());
-                [output.y_ld.into_dyn(), output.last_dn.into_dyn()]
-            });
-            let wanted: Vec<_> = wanted.collect();
-            let bench = ScanBench::new(&gpu, &operands, operand, 0).unwrap();
-            for kernel in ScanKernel::ALL {
-                let found = bench.results(kernel).unwrap();
-                for (part, tolerance) in [of_y, 1e-5].into_iter().enumerate() {
-                    let len = wanted[0][part].len();
-                    assert_eq!(found[part].len(), shape.batch * len);
-                    for (found, wanted) in found[part].chunks(len).zip(&wanted) {
-                        let what = format!("{}, {operand:?}, {shape:?}", kernel.name());
-                        let found = found.iter().copied();
-                        let tolerance = Tolerance::OfLargest(tolerance);
-                        assert_close(&what, found, &wanted[part], tolerance);
-                    }
-                }
+            for is_in_place in [false, true] {
+                check_measured(&gpu, shape, operand, &ScanKernel::ALL, is_in_place);
             }
         }
+    }
+}
+
+/// v4 in blocks of two warps and, where 132 multiprocessors take those in one round and not the others, of three; channels that
+/// fill the last block and that do not; texts shorter than a chunk, of whole chunks, and of neither.
+#[test]
+#[ignore = "needs an NVIDIA GPU"]
+fn slots_across_lanes_follow_double_precision() {
+    let gpu = CudaBackend::default().gpu().unwrap();
+    for shape in [
+        shape(1, 8, 1031, 1),
+        shape(2, 20, 1, 1),
+        shape(60, 20, 97, 1),
+        shape(2, 36, 1031, 1),
+        shape(40, 36, 64, 1),
+        shape(3, 96, 33, 3),
+        shape(12, 96, 200, 3),
+        shape(60, 20, 1, 1),
+        shape(1, 1540, 97, 1),
+        shape(1, 1536, 300, 1),
+        shape(1, 24, 9000, 1),
+    ] {
+        for operand in [Operand::F32, Operand::Bf16] {
+            for is_in_place in [false, true] {
+                check_measured(&gpu, shape, operand, &[ScanKernel::V4], is_in_place);
+            }
+        }
+    }
+}
+
+/// Asked for alone it says that it does not take a shape; asked for by a backend v3 takes its place.
+#[test]
+#[ignore = "needs an NVIDIA GPU"]
+fn shapes_that_v4_does_not_take() {
+    let mut backend = CudaBackend::default();
+    backend.scan_kernel = ScanKernel::V4;
+    let gpu = backend.gpu().unwrap();
+    let of_eight = ScanShape {
+        slots: 8,
+        ..shape(1, 24, 100, 1)
+    };
+    for shape in [of_eight, shape(1, 26, 100, 1), shape(1, 24, 100, 6)] {
+        let operands = ScanOperands::seeded(shape, 4);
+        let bench = ScanBench::new(&gpu, &operands, Operand::F32, 0).unwrap();
+        let refused = bench.results(ScanKernel::V4).unwrap_err().to_string();
+        assert!(refused.contains("choose v3"), "{refused}");
+        assert!(bench.refusal(ScanKernel::V4).is_some());
+        assert!(bench.refusal(ScanKernel::V3).is_none());
+        let input = operands.input(0).unwrap();
+        let (found, wanted) = (backend.scan(&input).unwrap(), in_double(&input));
+        let wanted = wanted.y_ld.into_dyn();
+        assert_close("v3", found.y_ld, &wanted, Tolerance::OfLargest(1e-5));
     }
 }
 

@@ -11,7 +11,8 @@ use crate::buffer::Buffer;
 use crate::gpu::{Gpu, Grid, Kernel, KernelArgs, Use};
 use crate::ops::{Conv, Norm, Pairwise, Rows, address, rms_norm};
 use crate::pass::Pass;
-use crate::scan::{LEAN_HELD, Operand, Plan, ScanArgs, launch_segments, lean};
+use crate::scan::{LEAN_HELD, Operand, Plan, ScanArgs, lean};
+use crate::slots::launch_quickest;
 use crate::source::Source;
 use crate::weights::MambaWeights;
 
@@ -230,7 +231,7 @@ fn scan(
         ..ScanArgs::default()
     };
     let plan = plan(pass.gpu, dims, tokens, lean(&args, Operand::F32));
-    launch_segments(pass.gpu, &args, &plan, Operand::F32, 1)?;
+    launch_quickest(pass.gpu, &args, &plan, Operand::F32, 1)?;
     if let Some(record) = &record {
         pass.record(site_h, record, [0, d * n], &[tokens, d, n])?;
     }

@@ -15,32 +15,13 @@
 //       it began at zero, scan_carry threads the true states through (decay of a segment: exp(A * sum of D)), and scan_full
 //       runs every segment from its true beginning. Costs the exponentials of all segments but the last twice; gives work
 //       to the whole chip when there are few channels.
+//   v4  scan_slots.cu: where there are many channels, the slots of one lie across eight lanes, and each exponential is taken
+//       once.
 //
 // Of v2 and v3 there is a lean form for the shape most models have, two channels a thread (scan_lean).
 //
 // Threads of a warp: `lanes` of them share a channel (slots beyond 16 need more than one), `warp_channels` channels stand
 // beside each other, and where a group has fewer channels the rest of the warp takes further segments.
-
-struct ScanArgs {
-    const void *u, *delta, *z; // [b, l, d], rows apart by u_row, ...; z may be null
-    const float *bias;         // [d] or null
-    const float *a;            // [d, n]
-    const float *skip;         // [d] or null
-    const void *b, *c;         // [b, l, g, n], or [d, n] with a token stride of 0
-    const float *initial;      // [b, d, n] or null
-    void *y;                   // [b, l, d]
-    float *last;               // [b, d, n] or null; may be `initial`
-    float *record;             // [b, l, record_count, n] or null: h of channels record_from ...
-    float *starts;             // [b, segments, d, n]: v3's states before each segment
-    float *sums;               // [b, segments, d]: v3's sums of D
-    int u_row, delta_row, z_row, y_row;
-    int b_token, b_group, b_channels; // strides of B, and how many channels share a group
-    int c_token, c_group, c_channels;
-    int tokens, channels, slots, softplus;
-    int segment, segments;                           // tokens of a segment, and how many
-    int lanes, warp_channels, group_channels, tiles; // the shape of a warp; channels that share B and C; warps they need
-    int record_from, record_count;
-};
 
 #define MOST_SLOTS 256
 
@@ -280,29 +261,6 @@ template <typename T, int NT, bool ENDS> __device__ __forceinline__ void scan_se
         if (to && slot + n < p.slots) to[n] = h[n];
 }
 
-// What lies `l` rows of `bytes` bytes further on, in one multiply-add.
-template <typename T> __device__ __forceinline__ T *row_at(T *base, int l, int bytes) {
-    T *at;
-    asm("mad.wide.s32 %0, %1, %2, %3;" : "=l"(at) : "r"(l), "r"(bytes), "l"(base));
-    return at;
-}
-
-// Writes HELD neighbours without a branch, which would keep the compiler from interleaving tokens.
-__device__ __forceinline__ void store_if(bool is_wanted, float *to, const float (&x)[2]) {
-    asm volatile("{ .reg .pred p; setp.ne.s32 p, %3, 0; @p st.global.v2.f32 [%0], {%1, %2}; }" ::"l"(to), "f"(x[0]),
-                 "f"(x[1]), "r"((int)is_wanted)
-                 : "memory");
-}
-__device__ __forceinline__ void store_if(bool is_wanted, float *to, const float (&x)[1]) {
-    asm volatile("{ .reg .pred p; setp.ne.s32 p, %2, 0; @p st.global.f32 [%0], %1; }" ::"l"(to), "f"(x[0]),
-                 "r"((int)is_wanted)
-                 : "memory");
-}
-__device__ __forceinline__ void store_if(bool is_wanted, bf16 *to, const float (&x)[2]) {
-    asm volatile("{ .reg .pred p; setp.ne.s32 p, %2, 0; @p st.global.b32 [%0], %1; }" ::"l"(to),
-                 "r"(pack_bf16(x[0], x[1])), "r"((int)is_wanted)
-                 : "memory");
-}
 __device__ __forceinline__ void load_held(const float *from, float (&to)[2]) {
     float2 v = *(const float2 *)from;
     to[0] = v.x, to[1] = v.y;
@@ -311,13 +269,6 @@ __device__ __forceinline__ void load_held(const float *from, float (&to)[1]) { t
 __device__ __forceinline__ void load_held(const bf16 *from, float (&to)[2]) {
     u32 v = *(const u32 *)from;
     to[0] = __uint_as_float(v << 16), to[1] = __uint_as_float(v & 0xffff0000u);
-}
-
-// a or b, without a branch.
-__device__ __forceinline__ float select(bool is_first, float a, float b) {
-    float c;
-    asm("{ .reg .pred p; setp.ne.s32 p, %3, 0; selp.f32 %0, %1, %2, p; }" : "=f"(c) : "f"(a), "f"(b), "r"((int)is_first));
-    return c;
 }
 
 // Tokens that are staged at once, and tiles under way beside the one at work.

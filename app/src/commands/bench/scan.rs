@@ -22,7 +22,7 @@ use crate::commands::{Failure, Threads, backend, emit};
 /// Kernels that are a backend's own scan, under the backend's name.
 const CPU_KERNELS: [&str; 2] = ["fast", "naive"];
 /// Kernels of a device, from the plainest on.
-const DEVICE_KERNELS: [&str; 3] = ["v1", "v2", "v3"];
+const DEVICE_KERNELS: [&str; 4] = ["v1", "v2", "v3", "v4"];
 
 /// Operands beyond this are a typing error on most machines.
 const MOST_BYTES: u64 = 16 << 30;
@@ -92,6 +92,7 @@ impl Scan {
         let operands = || operands.get_or_init(|| ScanOperands::seeded(shape, 0));
         let (mut bandwidth, mut device) = (None, None);
         let mut timings = Vec::new();
+        let mut absent: Vec<_> = self.unusable().collect();
         for name in self.names() {
             let timing = if CPU_KERNELS.contains(&name.as_str()) {
                 let copied = || copy_bandwidth(self.threads.of_machine());
@@ -106,10 +107,14 @@ impl Scan {
                     Some(device) => device,
                     None => device.insert(OnDevice::new(operands(), self.dtype, segments)?),
                 };
+                let kernel = kernel_named(&name);
+                // One that was asked for fails with this sentence.
+                if let (None, Some(refusal)) = (&self.kernel, device.bench.refusal(kernel)) {
+                    absent.push((name, refusal.to_string()));
+                    continue;
+                }
                 Timing {
-                    secs: device
-                        .bench
-                        .time(kernel_named(&name), self.repeats as usize)?,
+                    secs: device.bench.time(kernel, self.repeats as usize)?,
                     dtype: self.dtype,
                     bandwidth: device.bandwidth,
                 }
@@ -117,9 +122,9 @@ impl Scan {
             timings.push((name, timing));
         }
         emit(&if self.json {
-            self.object(&shape, &timings)
+            self.object(&shape, &timings, &absent)
         } else {
-            self.table(&shape, &timings)
+            self.table(&shape, &timings, &absent)
         })?;
         Ok(())
     }
@@ -157,15 +162,15 @@ impl Scan {
         self.kernel.clone().unwrap_or_else(usable)
     }
 
-    /// Kernels that were not asked for because they cannot be used, each with its reason.
-    fn absent(&self) -> impl Iterator<Item = (&'static str, String)> {
+    /// Kernels that were not asked for because they cannot be used here, each with its reason.
+    fn unusable(&self) -> impl Iterator<Item = (String, String)> {
         let reason = match self.kernel {
             None => backends::unavailable("cuda"),
             Some(_) => None,
         };
         reason
             .into_iter()
-            .flat_map(|reason| DEVICE_KERNELS.map(|name| (name, reason.clone())))
+            .flat_map(|reason| DEVICE_KERNELS.map(|name| (name.to_owned(), reason.clone())))
     }
 
     /// Seconds of each run.
@@ -189,7 +194,13 @@ impl Scan {
         Ok(secs)
     }
 
-    fn table(&self, shape: &ScanShape, timings: &[(String, Timing)]) -> String {
+    /// `absent`: kernels that were not measured, each with its reason.
+    fn table(
+        &self,
+        shape: &ScanShape,
+        timings: &[(String, Timing)],
+        absent: &[(String, String)],
+    ) -> String {
         let mut text = format!(
             "scan with B {}, L {}, D {}, N {}, G {}: {:.3e} special functions, {:.3e} other operations; medians\n\n",
             shape.batch,
@@ -216,13 +227,18 @@ impl Scan {
                 1e2 * figures.share
             );
         }
-        for (name, reason) in self.absent() {
+        for (name, reason) in absent {
             text += &format!("{name:<7} {reason}\n");
         }
         text + "\nThe floor is the time a copy of as many bytes takes in the memory the kernel works in.\n"
     }
 
-    fn object(&self, shape: &ScanShape, timings: &[(String, Timing)]) -> String {
+    fn object(
+        &self,
+        shape: &ScanShape,
+        timings: &[(String, Timing)],
+        absent: &[(String, String)],
+    ) -> String {
         let row = |(name, timing): &(String, Timing)| {
             let figures = timing.figures(shape);
             let row = json!({
@@ -246,7 +262,7 @@ impl Scan {
             "exponentials": shape.exponentials(),
             "flops": shape.flops(),
             "kernels": timings.iter().map(row).collect::<Map<_, _>>(),
-            "unavailable": self.absent().map(|(name, reason)| (name.to_owned(), reason.into())).collect::<Map<_, _>>(),
+            "unavailable": absent.iter().map(|(name, reason)| (name.clone(), reason.as_str().into())).collect::<Map<_, _>>(),
         });
         format!("{object}\n")
     }
@@ -288,7 +304,7 @@ impl OnDevice {
     fn new(operands: &ScanOperands, dtype: Dtype, segments: usize) -> Result<Self, Failure> {
         if let Some(reason) = backends::unavailable("cuda") {
             return Err(Failure::Said(format!(
-                "the kernels v1, v2 and v3 cannot be used here. {reason}"
+                "the kernels v1, v2, v3 and v4 cannot be used here. {reason}"
             )));
         }
         let gpu = CudaBackend::default().gpu()?;

@@ -39,7 +39,7 @@ impl DeviceStates {
     }
 }
 
-/// Runs the theatre's text on the chosen backend, in every channel and slot of a layer, so that it is cut as a layer is; `loop_l`
+/// Runs the theatre's text on the chosen backend, in every channel and slot of a layer, so that it is cut as v3 cuts a layer; `loop_l`
 /// is what it should give. Nothing for a backend that is no device, which cuts no text.
 ///
 /// # Errors
