@@ -179,7 +179,16 @@ impl Demo for RecallCliff {
             (Source::Drawn, "drawn at random"),
             (Source::Typed, "your own"),
         ];
-        choice(ui, "Facts", &mut self.source, &sources);
+        controls(ui, |ui| {
+            choice(ui, "Facts", &mut self.source, &sources);
+            let other = match self.source {
+                Source::Drawn => "Other facts",
+                Source::Typed => "Other vectors",
+            };
+            if ui.button(other).clicked() {
+                self.seed = (self.seed + 1) % (SEED.end() + 1);
+            }
+        });
         let is_typed = self.source == Source::Typed;
         controls(ui, |ui| {
             choice(
@@ -194,14 +203,6 @@ impl Demo for RecallCliff {
             slider(ui, "decay a fact", &mut self.decay, DECAY);
             share_slider(ui, "likeness of keys", &mut self.correlation, CORRELATION);
             slider(ui, "sharpness of attention", &mut self.sharpness, SHARPNESS);
-            let other = if is_typed {
-                "Other vectors"
-            } else {
-                "Other facts"
-            };
-            if ui.button(other).clicked() {
-                self.seed = (self.seed + 1) % (SEED.end() + 1);
-            }
         });
         // The other source's answer is still there while this one's is computed.
         let answer = scene.answer.filter(|it| it.typed.is_some() == is_typed);
