@@ -41,7 +41,12 @@ const GUESSES: [(&str, f64); 12] = [
 ];
 
 /// States beside the one each begins with: a name, and the controls.
-const STATES: [(&str, &str, &str); 3] = [
+const STATES: [(&str, &str, &str); 4] = [
+    (
+        "recall-cliff",
+        "typed",
+        r#"{"source": "Typed", "decay": 0.8}"#,
+    ),
     (
         "scan-theatre",
         "own",

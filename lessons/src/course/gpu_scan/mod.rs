@@ -7,6 +7,7 @@ mod model_speed;
 mod operands;
 mod own;
 mod scan_theatre;
+mod scan_timeline;
 mod speed_ladder;
 mod stage;
 mod stopwatch;
@@ -17,6 +18,7 @@ use crate::experiment::Experiment;
 /// The demos, as the page shows them.
 pub const DEMOS: &[DemoEntry] = &[
     DemoEntry::of::<scan_theatre::ScanTheatre>(),
+    DemoEntry::of::<scan_timeline::ScanTimeline>(),
     DemoEntry::of::<speed_ladder::SpeedLadder>(),
     DemoEntry::of::<model_speed::ModelSpeed>(),
 ];

@@ -33,12 +33,11 @@ impl Facts {
     /// all, on average: 0 gives independent directions.
     pub fn random(slots: usize, count: usize, correlation: f64, seed: u64) -> Self {
         let noise = Noise::new(seed, "keys");
-        let common = Noise::new(seed, "common direction");
+        let blend = Blend::new(correlation, seed);
         let chosen = Noise::new(seed, "values");
         let vectors = Noise::new(seed, "vectors of the values");
         let mut keys_kn = Array2::from_shape_fn((count, slots), |(k, n)| {
-            let own = f64::from(noise.normal(k * slots + n));
-            (1.0 - correlation).sqrt() * own + correlation.sqrt() * f64::from(common.normal(n))
+            blend.with(n, noise.normal(k * slots + n))
         });
         let mut words_vw = Array2::from_shape_fn((VALUES, WIDTH), |(v, w)| {
             f64::from(vectors.normal(v * WIDTH + w))
@@ -49,6 +48,28 @@ impl Facts {
         Self {
             keys_kn,
             values_k: (0..count).map(value).collect(),
+            words_vw,
+        }
+    }
+
+    /// Facts about words: `values_k` are places in `words`, the values there are. The vector of a word is drawn from its letters.
+    pub fn of_words(
+        keys_kn: Array2<f64>,
+        values_k: Vec<usize>,
+        words: &[String],
+        seed: u64,
+    ) -> Self {
+        let noises: Vec<Noise> = words
+            .iter()
+            .map(|word| Noise::new(seed, &format!("value {word}")))
+            .collect();
+        let mut words_vw = Array2::from_shape_fn((words.len(), WIDTH), |(v, w)| {
+            f64::from(noises[v].normal(w))
+        });
+        unit_rows(&mut words_vw);
+        Self {
+            keys_kn,
+            values_k,
             words_vw,
         }
     }
@@ -67,18 +88,23 @@ impl Facts {
         vectors_kw.t().dot(&self.keys_kn)
     }
 
-    /// Asks a linear memory for every key: o = S k, and the value whose vector is nearest to o in direction.
-    pub fn ask_linear(&self, decay: f64) -> Answers {
+    /// Asks a linear memory for these keys, `[q, n]`: o = S k, and every value scores by its vector times o, `[q, value]`.
+    pub fn linear_scores(&self, decay: f64, asked_qn: ArrayView2<'_, f64>) -> Array2<f64> {
         let s_wn = self.linear_memory(decay);
-        let out_kw = self.keys_kn.dot(&s_wn.t());
-        self.judge(out_kw.dot(&self.words_vw.t()).view())
+        asked_qn.dot(&s_wn.t()).dot(&self.words_vw.t())
     }
 
-    /// Asks softmax attention over all facts, with scores multiplied by `sharpness`; its output is read in the same way.
-    pub fn ask_attention(&self, sharpness: f64) -> Answers {
-        let score_kj = self.keys_kn.dot(&self.keys_kn.t());
-        let mut share_kv = Array2::zeros((self.len(), VALUES));
-        for (scores, mut shares) in score_kj.outer_iter().zip(share_kv.outer_iter_mut()) {
+    /// Asks a linear memory for every key: the value whose vector is nearest to o in direction.
+    pub fn ask_linear(&self, decay: f64) -> Answers {
+        self.judge(self.linear_scores(decay, self.keys_kn.view()).view())
+    }
+
+    /// Asks softmax attention over all facts for these keys, `[q, n]`, with its own scores multiplied by `sharpness`; its output
+    /// is read as that of the linear memory is, `[q, value]`.
+    pub fn attention_scores(&self, sharpness: f64, asked_qn: ArrayView2<'_, f64>) -> Array2<f64> {
+        let score_qj = asked_qn.dot(&self.keys_kn.t());
+        let mut share_qv = Array2::zeros((asked_qn.nrows(), self.words_vw.nrows()));
+        for (scores, mut shares) in score_qj.outer_iter().zip(share_qv.outer_iter_mut()) {
             let most = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
             let weights: Array1<f64> = scores.mapv(|score| (sharpness * (score - most)).exp());
             let total = weights.sum();
@@ -86,8 +112,12 @@ impl Facts {
                 shares[value] += weight / total;
             }
         }
-        let out_kw = share_kv.dot(&self.words_vw);
-        self.judge(out_kw.dot(&self.words_vw.t()).view())
+        share_qv.dot(&self.words_vw).dot(&self.words_vw.t())
+    }
+
+    /// Asks softmax attention for every key.
+    pub fn ask_attention(&self, sharpness: f64) -> Answers {
+        self.judge(self.attention_scores(sharpness, self.keys_kn.view()).view())
     }
 
     /// Names the best value of every row, `[k, value]`.
@@ -103,13 +133,54 @@ impl Facts {
                     wrong = (value, score);
                 }
             }
-            let margin = scores[right] - wrong.1;
+            // With nothing to be mistaken for, a value is ahead of silence.
+            let best_wrong = if scores.len() > 1 { wrong.1 } else { 0.0 };
+            let margin = scores[right] - best_wrong;
             answers
                 .named_k
                 .push(if margin > 0.0 { right } else { wrong.0 });
             answers.margin_k.push(margin as f32);
         }
         answers
+    }
+}
+
+/// The unit keys of words, `[k, n]`, each drawn from its letters: the same word has the same key. Alike as in [`Facts::random`].
+pub fn keys_of<'a>(
+    words: impl Iterator<Item = &'a str>,
+    slots: usize,
+    correlation: f64,
+    seed: u64,
+) -> Array2<f64> {
+    let blend = Blend::new(correlation, seed);
+    let noises: Vec<Noise> = words
+        .map(|word| Noise::new(seed, &format!("key {word}")))
+        .collect();
+    let mut keys_kn = Array2::from_shape_fn((noises.len(), slots), |(k, n)| {
+        blend.with(n, noises[k].normal(n))
+    });
+    unit_rows(&mut keys_kn);
+    keys_kn
+}
+
+/// Makes keys alike: a share of each is one direction.
+struct Blend {
+    correlation: f64,
+    common: Noise,
+}
+
+impl Blend {
+    fn new(correlation: f64, seed: u64) -> Self {
+        Self {
+            correlation,
+            common: Noise::new(seed, "common direction"),
+        }
+    }
+
+    /// Number `n` of a key of which `own` was drawn for itself.
+    fn with(&self, n: usize, own: f32) -> f64 {
+        let common = f64::from(self.common.normal(n));
+        (1.0 - self.correlation).sqrt() * f64::from(own) + self.correlation.sqrt() * common
     }
 }
 
@@ -151,6 +222,16 @@ mod tests {
         let facts = Facts::random(16, 128, 0.0, 3);
         assert_eq!(facts.ask_attention(100.0).right(), 128);
         assert!(facts.ask_linear(1.0).right() < 80);
+    }
+
+    #[test]
+    fn a_word_has_one_key_and_no_other_word_has_it() {
+        let keys_kn = keys_of(["cat", "dog", "cat"].into_iter(), 64, 0.0, 1);
+        assert_eq!(keys_kn.row(0), keys_kn.row(2));
+        assert!(keys_kn.row(0).dot(&keys_kn.row(1)).abs() < 0.5);
+        let alone = Facts::of_words(keys_kn, vec![0; 3], &["3".to_owned()], 1);
+        let margin_k = alone.ask_linear(1.0).margin_k;
+        assert!(margin_k.iter().all(|margin| margin.is_finite()));
     }
 
     #[test]

@@ -4,6 +4,7 @@ mod experiments;
 mod memory;
 mod phonebook;
 mod recall_cliff;
+mod typed;
 
 use crate::demo::DemoEntry;
 use crate::experiment::Experiment;

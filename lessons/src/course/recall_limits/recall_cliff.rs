@@ -1,4 +1,5 @@
-//! A matrix of N slots is told K facts and asked for all of them; attention answers the same questions beside it.
+//! A matrix of N slots is told K facts and asked for all of them; attention answers the same questions beside it. The facts are
+//! drawn at random, or typed.
 
 use std::ops::{ControlFlow, RangeInclusive};
 
@@ -9,6 +10,7 @@ use mambascope_core::study::Study;
 use serde::{Deserialize, Serialize};
 
 use super::memory::{Answers, Facts};
+use super::typed::{CHARACTERS, HEIGHT, Memories, OF_A_KEY, Typed, candidates, fields, tidy};
 use crate::demo::{Around, Demo, Scene};
 use crate::theme;
 use crate::widgets::controls::{choice, clamped, columns, controls, picture, share_slider, slider};
@@ -36,9 +38,23 @@ const CORRELATION: RangeInclusive<f64> = 0.0..=0.95;
 const SHARPNESS: RangeInclusive<f64> = 1.0..=100.0;
 const SEED: RangeInclusive<u64> = 0..=999;
 
+/// Where the facts come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+enum Source {
+    Drawn,
+    Typed,
+}
+
 /// The controls.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct RecallCliff {
+    /// Whose facts are told.
+    source: Source,
+    /// The reader's own, "key=value key=value".
+    pairs: String,
+    /// Which of their keys is asked for.
+    asked: String,
     /// N.
     slots: usize,
     /// K.
@@ -55,6 +71,10 @@ pub struct RecallCliff {
 impl Default for RecallCliff {
     fn default() -> Self {
         Self {
+            source: Source::Drawn,
+            pairs: "cat=3 dog=7 hen=2 fox=9 owl=5 cow=1 bee=8 elk=4 ant=6 bat=3 eel=7 pig=2"
+                .to_owned(),
+            asked: "cat".to_owned(),
             slots: 16,
             facts: 48,
             decay: 1.0,
@@ -71,6 +91,8 @@ pub struct Recalled {
     wanted_k: Vec<usize>,
     linear: Answers,
     attention: Answers,
+    /// What the reader told and asked; none of facts that are drawn.
+    typed: Option<Typed>,
     /// For each of [`SIZES`]: log₂ K, share known.
     curves: Vec<Vec<[f64; 2]>>,
     /// Of attention with keys of N numbers.
@@ -102,6 +124,7 @@ impl RecallCliff {
         use std::hash::{DefaultHasher, Hash, Hasher};
         let mut hasher = DefaultHasher::new();
         (self.slots, self.facts, self.seed).hash(&mut hasher);
+        (self.source == Source::Typed, &self.pairs).hash(&mut hasher);
         for value in [self.decay, self.correlation, self.sharpness] {
             value.to_bits().hash(&mut hasher);
         }
@@ -117,6 +140,9 @@ impl Study for RecallCliff {
         _: &mut Workshop,
         progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
     ) -> Result<Recalled, JobError> {
+        if self.source == Source::Typed {
+            return Ok(self.recall_typed());
+        }
         let facts = self.draw(self.slots, self.facts, 0);
         let mut curves = Vec::new();
         for (done, slots) in SIZES.into_iter().enumerate() {
@@ -131,6 +157,7 @@ impl Study for RecallCliff {
             linear: facts.ask_linear(self.decay),
             attention: facts.ask_attention(self.sharpness),
             wanted_k: facts.values_k,
+            typed: None,
             curves,
             attention_curve: self.curve(self.slots, |facts| facts.ask_attention(self.sharpness)),
             version: self.version(),
@@ -148,6 +175,21 @@ impl Demo for RecallCliff {
     }
 
     fn ui(&mut self, ui: &mut Ui, scene: &Scene<'_, Recalled>) {
+        let sources = [
+            (Source::Drawn, "drawn at random"),
+            (Source::Typed, "your own"),
+        ];
+        controls(ui, |ui| {
+            choice(ui, "Facts", &mut self.source, &sources);
+            let other = match self.source {
+                Source::Drawn => "Other facts",
+                Source::Typed => "Other vectors",
+            };
+            if ui.button(other).clicked() {
+                self.seed = (self.seed + 1) % (SEED.end() + 1);
+            }
+        });
+        let is_typed = self.source == Source::Typed;
         controls(ui, |ui| {
             choice(
                 ui,
@@ -155,34 +197,19 @@ impl Demo for RecallCliff {
                 &mut self.slots,
                 &SIZES.map(|size| (size, slots_text(size))),
             );
-            slider(ui, "K, facts", &mut self.facts, COUNT);
+            if !is_typed {
+                slider(ui, "K, facts", &mut self.facts, COUNT);
+            }
             slider(ui, "decay a fact", &mut self.decay, DECAY);
             share_slider(ui, "likeness of keys", &mut self.correlation, CORRELATION);
             slider(ui, "sharpness of attention", &mut self.sharpness, SHARPNESS);
-            if ui.button("Other facts").clicked() {
-                self.seed = (self.seed + 1) % (SEED.end() + 1);
-            }
         });
-        columns(ui, 200.0, 2, |column, ui| {
-            let Some(answer) = scene.answer else { return };
-            let (name, answers) = match column {
-                0 => ("Linear memory", &answer.linear),
-                _ => ("Softmax attention", &answer.attention),
-            };
-            grid(ui, name, answers, answer);
-        });
-        picture(ui, 240.0, |ui| {
-            if let Some(answer) = scene.answer {
-                self.plot(ui, answer, scene);
-            }
-        });
-        let weak = theme::palette(ui.visuals()).weak_text;
-        footnote(
-            ui,
-            "A cell is a fact, in the order told. Red: the right value was ahead of the best wrong one by so much; blue: it was \
-             behind, and the answer wrong. Every point of a curve is 512 questions or more.",
-            weak,
-        );
+        // The other source's answer is still there while this one's is computed.
+        let answer = scene.answer.filter(|it| it.typed.is_some() == is_typed);
+        match self.source {
+            Source::Drawn => self.drawn(ui, answer, scene),
+            Source::Typed => self.typed(ui, answer),
+        }
     }
 
     fn clamp(&mut self) {
@@ -194,10 +221,24 @@ impl Demo for RecallCliff {
         self.correlation = clamped(self.correlation, CORRELATION);
         self.sharpness = clamped(self.sharpness, SHARPNESS);
         self.seed = self.seed.min(*SEED.end());
+        self.pairs = tidy(&self.pairs, CHARACTERS);
+        self.asked = tidy(&self.asked, OF_A_KEY);
     }
 
     fn ends() -> Vec<Self> {
+        let many: Vec<String> = (0..80).map(|i| format!("k{i}=v{i}")).collect();
+        let typed = |slots, pairs: &str, asked: &str| Self {
+            source: Source::Typed,
+            slots,
+            pairs: pairs.to_owned(),
+            asked: asked.to_owned(),
+            decay: *DECAY.start(),
+            ..Self::default()
+        };
         vec![
+            typed(16, "", ""),
+            typed(128, &many.join(" "), "k0"),
+            typed(16, "cat=3", "yak"),
             Self {
                 slots: 16,
                 facts: *COUNT.start(),
@@ -205,6 +246,7 @@ impl Demo for RecallCliff {
                 correlation: *CORRELATION.start(),
                 sharpness: *SHARPNESS.start(),
                 seed: *SEED.start(),
+                ..Self::default()
             },
             Self {
                 slots: 128,
@@ -213,13 +255,15 @@ impl Demo for RecallCliff {
                 correlation: *CORRELATION.end(),
                 sharpness: *SHARPNESS.end(),
                 seed: *SEED.end(),
+                ..Self::default()
             },
         ]
     }
 
-    fn live(&self, symbol: &str, _: Option<&Recalled>) -> Option<String> {
+    fn live(&self, symbol: &str, answer: Option<&Recalled>) -> Option<String> {
         match symbol {
             "N" => Some(self.slots.to_string()),
+            "K" if self.source == Source::Typed => Some(answer?.wanted_k.len().to_string()),
             "K" => Some(self.facts.to_string()),
             _ => None,
         }
@@ -235,37 +279,139 @@ fn slots_text(size: usize) -> &'static str {
     }
 }
 
-/// The margin of every fact.
-fn grid(ui: &mut Ui, name: &str, answers: &Answers, all: &Recalled) {
+/// What both memories know of every fact; gives the fact that was clicked.
+fn both_grids(ui: &mut Ui, height: f32, answer: Option<&Recalled>) -> Option<usize> {
+    let mut clicked = None;
+    columns(ui, height, 2, |column, ui| {
+        let Some(answer) = answer else { return };
+        let (name, answers) = match column {
+            0 => ("Linear memory", &answer.linear),
+            _ => ("Softmax attention", &answer.attention),
+        };
+        clicked = clicked.or(grid(ui, name, answers, answer, height));
+    });
+    clicked
+}
+
+/// The margin of every fact, in room of this height; gives the fact that was clicked.
+fn grid(ui: &mut Ui, name: &str, answers: &Answers, all: &Recalled, height: f32) -> Option<usize> {
     let count = all.wanted_k.len();
     let (cols, rows) = (count.min(ROW), count.div_ceil(ROW));
     let title = format!("{name}: {} of {count} right", answers.right());
+    let typed = all.typed.as_ref();
+    let word = |value: &usize| match typed {
+        Some(typed) => typed.values[*value].clone(),
+        None => value.to_string(),
+    };
+    let key = |fact: usize| typed.and_then(|typed| Some(&typed.told.pairs.get(fact)?.0));
     let hover = |row: usize, col: usize, margin: f32| {
         let fact = row * ROW + col;
         match (all.wanted_k.get(fact), answers.named_k.get(fact)) {
             (Some(wanted), Some(named)) => format!(
-                "fact {}\nits value: {wanted}\nanswered: {named}\nahead by {}",
+                "fact {}{}\nits value: {}\nanswered: {}\nahead by {}",
                 fact + 1,
+                key(fact).map_or(String::new(), |key| format!(": {key}")),
+                word(wanted),
+                word(named),
                 crate::widgets::number(margin)
             ),
             _ => "no fact".to_owned(),
         }
     };
-    Heatmap::new(name, &title, Grid::row_major(&answers.margin_k, rows, cols))
+    let label = |fact: usize| key(fact).map_or(String::new(), |key| tidy(key, 5));
+    let nothing = |_| String::new();
+    let (rows_axis, cols_axis) = match typed {
+        // One row has room for the keys.
+        Some(_) if rows == 1 => (
+            Axis::new("").labels(&nothing),
+            Axis::new("key").labels(&label),
+        ),
+        _ => (Axis::new("row of 16"), Axis::new("fact in its row")),
+    };
+    let asked = typed.and_then(Typed::fact);
+    let map = Heatmap::new(name, &title, Grid::row_major(&answers.margin_k, rows, cols))
         .data_version(all.version)
-        .rows(Axis::new("row of 16"))
-        .cols(Axis::new("fact in its row"))
+        .rows(rows_axis)
+        .cols(cols_axis)
+        .selected_row(asked.filter(|_| rows > 1).map(|fact| fact / ROW))
+        .selected_col(asked.map(|fact| fact % ROW))
         .value_name("ahead by")
         .colormap(Colormap::Diverging)
         .scale(Scale::symmetric(1.0))
         .gaps()
         .hover(&hover)
-        .height(200.0)
-        .scroll_zooms(false)
-        .show(ui);
+        .empty("No fact has been told.")
+        .height(height)
+        .scroll_zooms(false);
+    let (row, col) = map.show(ui).clicked?;
+    Some(row * ROW + col)
 }
 
 impl RecallCliff {
+    /// Tells both memories what was typed.
+    fn recall_typed(&self) -> Recalled {
+        let with = Memories {
+            slots: self.slots,
+            decay: self.decay,
+            correlation: self.correlation,
+            sharpness: self.sharpness,
+            seed: self.seed,
+        };
+        let (typed, facts) = Typed::ask(&self.pairs, &self.asked, &with);
+        Recalled {
+            linear: facts.ask_linear(self.decay),
+            attention: facts.ask_attention(self.sharpness),
+            wanted_k: facts.values_k,
+            typed: Some(typed),
+            curves: Vec::new(),
+            attention_curve: Vec::new(),
+            version: self.version(),
+        }
+    }
+
+    /// Facts drawn at random: what is known of each, and how much of so many.
+    fn drawn(&self, ui: &mut Ui, answer: Option<&Recalled>, scene: &Scene<'_, Recalled>) {
+        both_grids(ui, 200.0, answer);
+        picture(ui, 240.0, |ui| {
+            if let Some(answer) = answer {
+                self.plot(ui, answer, scene);
+            }
+        });
+        let weak = theme::palette(ui.visuals()).weak_text;
+        footnote(
+            ui,
+            "A cell is a fact, in the order told. Red: the right value was ahead of the best wrong one by so much; blue: it was \
+             behind, and the answer wrong. Every point of a curve is 512 questions or more.",
+            weak,
+        );
+    }
+
+    /// The reader's own facts: what is known of each, and the candidates for the one asked.
+    fn typed(&mut self, ui: &mut Ui, answer: Option<&Recalled>) {
+        let typed = answer.and_then(|answer| answer.typed.as_ref());
+        fields(ui, &mut self.pairs, &mut self.asked, typed);
+        let clicked = both_grids(ui, 160.0, answer);
+        let pairs = typed.map(|typed| &typed.told.pairs);
+        if let Some((key, _)) = clicked.and_then(|fact| pairs?.get(fact)) {
+            self.asked = tidy(key, OF_A_KEY);
+        }
+        columns(ui, HEIGHT, 2, |column, ui| {
+            let Some(typed) = typed else { return };
+            let (name, ranked) = match column {
+                0 => ("Linear memory", &typed.linear),
+                _ => ("Softmax attention", &typed.attention),
+            };
+            candidates(ui, name, ranked, typed);
+        });
+        let weak = theme::palette(ui.visuals()).weak_text;
+        footnote(
+            ui,
+            "A bar is a candidate's score: its vector times what the memory gave back; the highest is the answer, and the tick marks \
+             the value told. The vectors are drawn from a word's letters, without its meaning. Click a cell to ask for its key.",
+            weak,
+        );
+    }
+
     fn plot(&self, ui: &mut Ui, answer: &Recalled, scene: &Scene<'_, Recalled>) {
         let palette = theme::palette(ui.visuals());
         let [one, two, three, four, attention, ..] = palette.series;

@@ -24,6 +24,10 @@ const EXPAND: RangeInclusive<u64> = 1..=4;
 const LAYERS: RangeInclusive<u64> = 1..=96;
 const COLUMNS: RangeInclusive<u64> = 3..=4;
 const BATCH: RangeInclusive<u64> = 1..=512;
+/// Seconds between two steps of writing.
+const BEAT: f64 = 1.0 / 12.0;
+/// Tokens from which on a step is a share of them: the axis is logarithmic.
+const ONE_BY_ONE: u64 = 200;
 
 /// The controls.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -71,7 +75,14 @@ impl Demo for StateAndCache {
         ui.horizontal(|ui| {
             ui.spacing_mut().item_spacing.x = 24.0;
             display_formula(ui, &self.division(&parts));
-            self.go_to_the_crossing(ui, &parts);
+            ui.vertical(|ui| {
+                ui.add_space(6.0);
+                ui.horizontal(|ui| {
+                    ui.spacing_mut().item_spacing.x = 8.0;
+                    self.write(ui);
+                    self.go_to_the_crossing(ui, &parts);
+                });
+            });
         });
         picture(ui, 300.0, |ui| {
             let all = ui.max_rect();
@@ -165,6 +176,36 @@ impl StateAndCache {
             let columns = [(3, "3"), (4, "4")];
             choice(ui, "window columns", &mut self.bill.columns, &columns);
         });
+    }
+
+    /// Writes on while it runs, token by token; off until the button is pressed.
+    fn write(&mut self, ui: &mut Ui) {
+        let last = *TOKENS.end();
+        let id = ui.make_persistent_id("writing");
+        // When the next token is due; none while nothing is written.
+        let mut due: Option<f64> = ui.data(|data| data.get_temp(id)).flatten();
+        let now = ui.input(|input| input.time);
+        let name = if due.is_some() { "Pause" } else { "Write" };
+        let told = format!(
+            "One token after the other; from {ONE_BY_ONE} on, one in a hundred more at a time"
+        );
+        if ui.button(name).on_hover_text(told).clicked() {
+            due = if due.is_some() { None } else { Some(now) };
+            if self.tokens >= last {
+                self.tokens = *TOKENS.start();
+            }
+        }
+        if ui.button("To the start").clicked() {
+            self.tokens = *TOKENS.start();
+        }
+        if due.is_some_and(|due| now >= due) {
+            self.tokens = after(self.tokens).min(last);
+            due = (self.tokens < last).then_some(now + BEAT);
+        }
+        if due.is_some() {
+            ui.request_repaint_after_secs(BEAT as f32);
+        }
+        ui.data_mut(|data| data.insert_temp(id, due));
     }
 
     fn go_to_the_crossing(&mut self, ui: &mut Ui, parts: &Parts) {
@@ -270,6 +311,7 @@ impl StateAndCache {
         towers(
             ui,
             &title,
+            parts.state(),
             &[
                 Tower {
                     name: pair.model,
@@ -307,6 +349,11 @@ impl StateAndCache {
     }
 }
 
+/// Tokens one step of writing later.
+fn after(tokens: u64) -> u64 {
+    tokens + (tokens / 100 * u64::from(tokens >= ONE_BY_ONE)).max(1)
+}
+
 /// The point where both curves meet, with its tokens.
 fn crossing_mark(plot: &mut PlotUi<'_>, answer: &Towers, colour: Color32) {
     let Some(tokens) = answer.crossing.filter(|&tokens| tokens >= 1.0) else {
@@ -319,4 +366,53 @@ fn crossing_mark(plot: &mut PlotUi<'_>, answer: &Towers, colour: Color32) {
     let name = RichText::new(format!("  {} tokens", tokens_text(tokens))).strong();
     let mark = Text::new("crossing", at, name).color(colour);
     plot.text(mark.anchor(Align2::LEFT_TOP));
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+    use std::rc::Rc;
+
+    use egui_kittest::Harness;
+    use egui_kittest::kittest::Queryable as _;
+
+    use super::*;
+
+    #[test]
+    fn writing_is_one_token_at_a_time_at_first() {
+        assert_eq!([1, 199, 200, 5000].map(after), [2, 200, 202, 5050]);
+    }
+
+    #[test]
+    fn the_text_is_written_only_while_it_is_asked_for() {
+        let demo = Rc::new(RefCell::new(StateAndCache::default()));
+        let shown = Rc::clone(&demo);
+        let mut harness = Harness::builder()
+            .with_size([920.0, 900.0])
+            .with_step_dt(0.1)
+            .build_ui(move |ui| {
+                let around = Around::default();
+                let scene = Scene {
+                    answer: None,
+                    guesses: &[],
+                    around: &around,
+                };
+                shown.borrow_mut().ui(ui, &scene);
+            });
+        let tokens = || demo.borrow().tokens;
+        harness.run_steps(5);
+        assert_eq!(tokens(), 40);
+        harness.get_by_label("Write").click();
+        harness.run_steps(10);
+        let written = tokens();
+        assert!((45..=51).contains(&written), "{written}");
+        harness.get_by_label("Pause").click();
+        harness.run_steps(2);
+        let paused = tokens();
+        harness.run_steps(5);
+        assert_eq!(tokens(), paused);
+        harness.get_by_label("To the start").click();
+        harness.run_steps(2);
+        assert_eq!(tokens(), 1);
+    }
 }

@@ -37,11 +37,20 @@ const FOOT: f32 = 38.0;
 /// Most width of a tower.
 const WIDTH: f32 = 84.0;
 
-/// Draws towers into the room left; the tallest fills it.
-pub fn towers(ui: &mut Ui, title: &str, towers: &[Tower]) {
+/// What the whole height stands for, so that a tower of `still` bytes does not shrink with every byte of a taller one: `still`,
+/// doubled until the tallest has room.
+fn reach(still: f64, most: f64) -> f64 {
+    if !(still >= 1.0 && most > still) {
+        return most;
+    }
+    still * (most / still).log2().ceil().exp2()
+}
+
+/// Draws towers into the room left. The one of `still` bytes keeps its height until another outgrows the room, and then halves it.
+pub fn towers(ui: &mut Ui, title: &str, still: f64, towers: &[Tower]) {
     let palette = theme::palette(ui.visuals());
     let (rect, response) = ui.allocate_exact_size(ui.available_size(), Sense::hover());
-    let most = towers.iter().map(Tower::bytes).fold(1.0, f64::max);
+    let most = reach(still, towers.iter().map(Tower::bytes).fold(1.0, f64::max));
     let body = TextStyle::Body.resolve(ui.style());
     let small = TextStyle::Small.resolve(ui.style());
     line(
@@ -159,4 +168,18 @@ fn line(
     let galley = ui.painter().layout_job(job);
     let place = anchor.anchor_size(at, galley.size());
     ui.painter().galley(place.min, galley, ink);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tower_that_does_not_grow_stands_still() {
+        assert_eq!(reach(8.0, 8.0), 8.0);
+        assert_eq!([9.0, 12.0, 16.0].map(|most| reach(8.0, most)), [16.0; 3]);
+        assert_eq!(reach(8.0, 17.0), 32.0);
+        // Without a state there is nothing to stand still.
+        assert_eq!(reach(0.0, 17.0), 17.0);
+    }
 }
