@@ -187,8 +187,7 @@ impl MambaBlock {
         );
     }
 
-    /// 4. to 8. for one token: every thread takes channels through all of it, for each of these steps alone is shorter than handing it
-    /// out.
+    /// Steps 4 to 8 for one token: every thread takes channels through all of them, for each alone is shorter than handing it out.
     fn step(&mut self, pass: &mut Pass<'_>, i: usize, weights: &MambaMixer) {
         let MambaDims {
             d_inner: d,
