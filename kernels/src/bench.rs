@@ -165,7 +165,7 @@ impl ScanBench {
     /// Why a rung does not take the shape; all but v4 take any.
     pub fn refusal(&self, kernel: ScanKernel) -> Option<BackendError> {
         let is_taken = kernel != ScanKernel::V4 || self.slots_plan.is_some();
-        (!is_taken).then(|| slots::not_taken(&self.shape))
+        (!is_taken).then(|| slots::not_taken(&self.shape, self.operand))
     }
 
     /// Seconds of each of `repeats` runs of a rung, its operands not in the cache.
@@ -187,7 +187,7 @@ impl ScanBench {
             ScanKernel::V3 => launch_segments(gpu, args, &self.plans[1], operand, batch),
             ScanKernel::V4 => match &self.slots_plan {
                 Some(plan) => launch_slots(gpu, args, plan, batch),
-                None => Err(slots::not_taken(&self.shape)),
+                None => Err(slots::not_taken(&self.shape, self.operand)),
             },
         }
     }

@@ -192,10 +192,10 @@ pub(crate) fn launch_quickest(
 }
 
 /// Why a scan cannot be run by v4.
-pub(crate) fn not_taken(shape: &ScanShape) -> BackendError {
+pub(crate) fn not_taken(shape: &ScanShape, operand: Operand) -> BackendError {
     BackendError::Device(format!(
         "The scan's kernel v4 takes {SLOTS} slots, groups of 8, 12, 16 or more channels in fours, and a device whose blocks can have {} KiB of shared memory; this scan has {} slots and groups of {} channels: choose v3.",
-        shared(WIDTHS[0], Operand::F32).div_ceil(1 << 10),
+        shared(WIDTHS[0], operand).div_ceil(1 << 10),
         shape.slots,
         shape.channels / shape.groups
     ))

@@ -284,6 +284,18 @@ fn without_a_place_to_keep_it_nothing_is_made() {
         note(&said)
     );
     fs::remove_dir(&file).unwrap();
+    // A link leads to a file that is not this program's to replace.
+    #[cfg(unix)]
+    {
+        let weights = folder.path().join("model.safetensors");
+        let before = fs::read(&weights).unwrap();
+        std::os::unix::fs::symlink(&weights, &file).unwrap();
+        let error = int8(&stored, true).unwrap_err().to_string();
+        assert!(error.contains("is a link"), "{error}");
+        assert!(int8(&stored, false).is_ok());
+        assert_eq!(fs::read(&weights).unwrap(), before);
+        fs::remove_file(&file).unwrap();
+    }
     // A model in a folder that is gone.
     let gone = Model {
         source: Source::Folder(folder.path().join("gone")),

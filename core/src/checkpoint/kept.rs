@@ -3,11 +3,12 @@
 //! A safetensors file: each matrix as I8, and behind it its scales as F32 under `name.scales`, so that the two together are the
 //! bytes of the tensor in memory and are used where they lie. `__metadata__` has the format's name, and for each matrix the number
 //! format and the CRC-32 of the stored one it was made from, and the CRC-32 of its own bytes. All are compared before the file is
-//! used: either it is the form of these very weights, or it is not used and the reason is said.
+//! used: what is damaged, or was made from other weights, is not used, and the reason is said. (A forgery with fitting sums is not
+//! found, as little as a forged checkpoint.)
 
 use std::collections::{BTreeMap, HashMap};
 use std::ops::{ControlFlow, Range};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crc32fast::Hasher;
 use rayon::prelude::*;
@@ -52,9 +53,17 @@ pub enum RecastError {
         /// Its name.
         model: String,
     },
+    /// A link stands where the file would be: what it leads to may be anything.
+    #[error(
+        "the int8 form could not be kept: {} is a link, and what it leads to would be replaced. Delete the link, or keep nothing", .file.display()
+    )]
+    Link {
+        /// The link.
+        file: PathBuf,
+    },
     /// The file could not be written.
     #[error(
-        "the int8 form could not be kept: {0}. Make the folder one that can be written to, or keep nothing"
+        "the int8 form could not be kept: {0}. Make room for that file in the folder, or keep nothing"
     )]
     Write(#[from] ExportError),
 }
@@ -103,7 +112,8 @@ pub type Steps<'a> = dyn FnMut(&'static str, usize, usize) -> ControlFlow<()> + 
 /// `None` when `progress` stopped it.
 ///
 /// # Errors
-/// When something is to be kept that is not int8, or of a model without a folder, or the file cannot be written.
+/// When something is to be kept that is not int8, or of a model without a folder or that is int8 as it is stored, or the file is a
+/// link or cannot be written.
 pub fn recast(
     model: &Model,
     dtype: Dtype,
@@ -121,6 +131,12 @@ pub fn recast(
         }
         (None, true) => return Err(RecastError::NotInt8 { dtype }),
         _ => {}
+    }
+    if let (Some(file), true) = (&file, keep)
+        && file.is_symlink()
+    {
+        let file = file.clone();
+        return Err(RecastError::Link { file });
     }
     let mut unfit = None;
     // A link that leads nowhere is there too, and is said.

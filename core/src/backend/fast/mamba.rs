@@ -5,7 +5,7 @@ use ndarray::{Array2, Array3, Axis, s};
 use super::conv::Conv;
 use super::hand_out;
 use super::math::{activate_delta, gate, multiply_add};
-use super::matmul::{Rows, linear, linear_parts};
+use super::matmul::{PARALLEL_VECTOR, Rows, linear, linear_parts};
 use super::scan::{Channels, Coefficient, scan_channels};
 use super::session::{Pass, each_row, normalise, record, room, view, view_mut};
 use super::vector::products;
@@ -195,8 +195,7 @@ impl MambaBlock {
             dt_rank: r,
             ..
         } = self.dims;
-        let site = |probe| Site::layer(i, probe);
-        let is_gated_at_once = !pass.tap.wants(site(Probe::ScanOut));
+        let is_gated_at_once = !pass.tap.wants(Site::layer(i, Probe::ScanOut));
         let scratch = &mut pass.scratch.scan;
         let (dt, bc) = scratch.projected[..r + 2 * n].split_at(r);
         let bc = view(bc, 2, n);
@@ -208,7 +207,8 @@ impl MambaBlock {
         let y_d = room(&mut scratch.y_ld, d);
         let a_nd = self.a_nd.view();
 
-        let threads = pass.products.threads;
+        let is_short = d * (n + r) < PARALLEL_VECTOR;
+        let threads = if is_short { 1 } else { pass.products.threads };
         let width = d.div_ceil(threads * STEP_PIECES).next_multiple_of(LINE);
         let states = self.h_nd.axis_chunks_iter_mut(Axis(1), width);
         let values = delta_d.chunks_mut(width).zip(y_d.chunks_mut(width));
@@ -240,15 +240,24 @@ impl MambaBlock {
             },
         );
 
+        self.record_step(pass, i, is_gated_at_once);
+    }
+
+    /// What [`MambaBlock::step`] made; y is gated after it was recorded where somebody wants it as it was before.
+    fn record_step(&self, pass: &mut Pass<'_>, i: usize, is_gated: bool) {
+        let d = self.dims.d_inner;
+        let site = |probe| Site::layer(i, probe);
+        let scratch = &mut pass.scratch.scan;
+        let (delta_d, y_d) = (&scratch.delta_ld[..d], &mut scratch.y_ld[..d]);
         record(pass.tap, site(Probe::Delta), delta_d, &[1, d]);
         if pass.tap.wants(site(Probe::H)) {
             let h_dn = self.h_nd.t();
             let h_ldn = h_dn.as_standard_layout().insert_axis(Axis(0));
             pass.tap.record(site(Probe::H), h_ldn.view().into_dyn());
         }
-        if !is_gated_at_once {
+        if !is_gated {
             record(pass.tap, site(Probe::ScanOut), y_d, &[1, d]);
-            gate(y_d, z_d);
+            gate(y_d, &scratch.z_ld[..d]);
         }
         record(pass.tap, site(Probe::GatedOut), y_d, &[1, d]);
     }

@@ -13,7 +13,7 @@ use crate::tensor::{Numbers, Tensor};
 /// Below so many multiply-adds a second thread costs more than it brings: for a product of matrices, and for one token,
 /// where the time is that of reading the weights.
 const PARALLEL_MATRIX: usize = 1 << 18;
-const PARALLEL_VECTOR: usize = 1 << 16;
+pub(super) const PARALLEL_VECTOR: usize = 1 << 16;
 /// Pieces of a product of one token for each thread: few enough for memory to be read in long runs.
 const PIECES: usize = 4;
 /// Rows of weights a task of a product of many tokens takes: whole cache lines of y.

@@ -123,7 +123,7 @@ impl ScanTimeline {
         vec![
             lane("The large tensors in memory", plain),
             lane("Fused, once through", vec![all]),
-            lane("This program's kernel", own),
+            lane("In segments, as v3 does", own),
         ]
     }
 

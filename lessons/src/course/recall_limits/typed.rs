@@ -34,10 +34,21 @@ pub struct Pairs {
 impl Pairs {
     /// Reads "cat=3 dog=7": a colon does for the sign, and commas or semicolons for the space between.
     pub fn read(text: &str) -> Self {
-        let text = text.replace(':', "=");
-        let closed: Vec<&str> = text.split('=').map(str::trim).collect();
-        let closed = closed.join("=");
         let is_between = |c: char| c.is_whitespace() || matches!(c, ',' | ';');
+        let text = text.replace(':', "=");
+        let mut closed = String::new();
+        let mut parts = text.split('=').peekable();
+        while let Some(part) = parts.next() {
+            closed.push_str(part.trim());
+            let Some(next) = parts.peek().copied() else {
+                break;
+            };
+            // An entry without its value yet takes no part of the one behind it: "a= b=3".
+            let words = next.split(is_between).filter(|word| !word.is_empty());
+            let is_last = parts.clone().nth(1).is_none();
+            let is_cut_off = next.starts_with(is_between) && words.count() == 1 && !is_last;
+            closed.push_str(if is_cut_off { "= " } else { "=" });
+        }
         let mut found = Self::default();
         for entry in closed.split(is_between).filter(|entry| !entry.is_empty()) {
             match entry.split_once('=') {
@@ -402,6 +413,9 @@ mod tests {
             [("cat", "3"), ("dog", "7"), ("hen", "2")].map(pair)
         );
         assert_eq!(read.unread, 2);
+        // While a value is still to be typed.
+        let read = Pairs::read("a=1 cat= dog=7");
+        assert_eq!((read.pairs.len(), read.unread), (2, 1));
         let many: String = (0..100).map(|i| format!("k{i}={i} ")).collect();
         let read = Pairs::read(&many);
         assert_eq!((read.pairs.len(), read.beyond), (MOST, 36));

@@ -173,7 +173,7 @@ impl Study for Asked {
                     let (backend, elsewhere) = chosen(workshop, &self.backend, model)?;
                     measured.extend(measure(backend, model)?);
                     let on = || format!("Measured on the backend \"{}\".", backend.name());
-                    measured_on = measured_on.or(elsewhere).or_else(|| Some(on()));
+                    measured_on = elsewhere.or(measured_on).or_else(|| Some(on()));
                 }
             }
             model.config.clone()

@@ -186,9 +186,8 @@ impl StateAndCache {
         let mut due: Option<f64> = ui.data(|data| data.get_temp(id)).flatten();
         let now = ui.input(|input| input.time);
         let name = if due.is_some() { "Pause" } else { "Write" };
-        let told = format!(
-            "One token after the other; from {ONE_BY_ONE} on, one in a hundred more at a time"
-        );
+        let told =
+            format!("One token after the other; from {ONE_BY_ONE} on, one per cent more at a time");
         if ui.button(name).on_hover_text(told).clicked() {
             due = if due.is_some() { None } else { Some(now) };
             if self.tokens >= last {
