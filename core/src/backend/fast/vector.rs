@@ -43,7 +43,23 @@ impl Planes {
 
 /// y[o] = Σ x·W[o] for the rows of `weight`.
 pub(super) fn products(y: &mut [f32], x: &Planes, weight: Numbers<'_>) {
-    Arch::new().dispatch(RowProducts { y, x, weight });
+    let is_soon_done = matches!(weight, Numbers::F32(_) | Numbers::Bf16(_));
+    let work = RowProducts { y, x, weight };
+    if is_soon_done {
+        narrow(work);
+    } else {
+        Arch::new().dispatch(work);
+    }
+}
+
+/// In registers of 256 bits on x86, for loops that do little with what they read: with wider ones the processor looks so many lines
+/// ahead that all its places for lines on their way are taken, and none is left for what its prefetcher would fetch further ahead.
+pub(super) fn narrow<W: WithSimd>(work: W) -> W::Output {
+    #[cfg(target_arch = "x86_64")]
+    if let Some(simd) = pulp::x86::V3::try_new() {
+        return Simd::vectorize(simd, work);
+    }
+    Arch::new().dispatch(work)
 }
 
 struct RowProducts<'a> {
