@@ -112,8 +112,7 @@ pub type Steps<'a> = dyn FnMut(&'static str, usize, usize) -> ControlFlow<()> + 
 /// `None` when `progress` stopped it.
 ///
 /// # Errors
-/// When something is to be kept that is not int8, or of a model without a folder or that is int8 as it is stored, or the file is a
-/// link or cannot be written.
+/// When something is to be kept that is not int8, or of a model without a folder, or the file is a link or cannot be written.
 pub fn recast(
     model: &Model,
     dtype: Dtype,
