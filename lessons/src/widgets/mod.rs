@@ -10,6 +10,7 @@ pub mod colormap;
 pub mod controls;
 pub mod formula;
 pub mod heatmap;
+pub mod line;
 pub mod plots;
 pub mod ribbon;
 mod token_text;

@@ -1,7 +1,6 @@
 //! Facts the reader types, and what both memories say when one key is asked for.
 
 use egui::accesskit::Role;
-use egui::text::{LayoutJob, TextWrapping};
 use egui::{
     Align2, Color32, Rect, RichText, Sense, Stroke, TextEdit, TextStyle, Ui, WidgetInfo, pos2, vec2,
 };
@@ -9,6 +8,7 @@ use ndarray::{Array2, Axis};
 
 use super::memory::{Facts, keys_of};
 use crate::theme;
+use crate::widgets::line::line;
 use crate::widgets::number;
 
 /// The most pairs that are told.
@@ -372,22 +372,6 @@ fn bar(
             Stroke::new(2.0, palette.accent),
         ));
     }
-}
-
-/// A line of text that ends in an ellipsis where it does not fit.
-fn line(
-    ui: &Ui,
-    at: egui::Pos2,
-    anchor: Align2,
-    text: &str,
-    (style, ink): (TextStyle, Color32),
-    width: f32,
-) {
-    let mut job = LayoutJob::simple_singleline(text.to_owned(), style.resolve(ui.style()), ink);
-    job.wrap = TextWrapping::truncate_at_width(width);
-    let galley = ui.painter().layout_job(job);
-    let place = anchor.anchor_size(at, galley.size());
-    ui.painter().galley(place.min, galley, ink);
 }
 
 #[cfg(test)]

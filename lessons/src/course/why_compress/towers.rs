@@ -1,11 +1,11 @@
 //! Towers of bytes beside each other, to one scale.
 
 use egui::accesskit::Role;
-use egui::text::{LayoutJob, TextWrapping};
-use egui::{Align2, Color32, FontId, Rect, Sense, TextStyle, Ui, WidgetInfo, pos2, vec2};
+use egui::{Align2, Color32, Rect, Sense, TextStyle, Ui, WidgetInfo, pos2, vec2};
 
 use crate::theme;
 use crate::widgets::amounts::bytes_text;
+use crate::widgets::line::line;
 
 /// What a tower is made of.
 pub struct Part {
@@ -51,15 +51,12 @@ pub fn towers(ui: &mut Ui, title: &str, still: f64, towers: &[Tower]) {
     let palette = theme::palette(ui.visuals());
     let (rect, response) = ui.allocate_exact_size(ui.available_size(), Sense::hover());
     let most = reach(still, towers.iter().map(Tower::bytes).fold(1.0, f64::max));
-    let body = TextStyle::Body.resolve(ui.style());
-    let small = TextStyle::Small.resolve(ui.style());
     line(
         ui,
         rect.left_top() + vec2(0.0, 13.0),
         Align2::LEFT_CENTER,
         title,
-        &body,
-        palette.text,
+        (TextStyle::Body, palette.text),
         rect.width(),
     );
     key(ui, rect.left_top() + vec2(0.0, 36.0), towers);
@@ -82,8 +79,7 @@ pub fn towers(ui: &mut Ui, title: &str, still: f64, towers: &[Tower]) {
             above,
             Align2::CENTER_BOTTOM,
             &bytes_text(tower.bytes()),
-            &body,
-            palette.text,
+            (TextStyle::Body, palette.text),
             pitch,
         );
         let below = pos2(centre, ground + 6.0);
@@ -92,8 +88,7 @@ pub fn towers(ui: &mut Ui, title: &str, still: f64, towers: &[Tower]) {
             below,
             Align2::CENTER_TOP,
             tower.name,
-            &small,
-            palette.weak_text,
+            (TextStyle::Small, palette.weak_text),
             pitch - 4.0,
         );
     }
@@ -151,23 +146,6 @@ fn said(title: &str, towers: &[Tower]) -> String {
         }
     }
     text
-}
-
-/// A line of text that ends in an ellipsis where it does not fit.
-fn line(
-    ui: &Ui,
-    at: egui::Pos2,
-    anchor: Align2,
-    text: &str,
-    font: &FontId,
-    ink: Color32,
-    width: f32,
-) {
-    let mut job = LayoutJob::simple_singleline(text.to_owned(), font.clone(), ink);
-    job.wrap = TextWrapping::truncate_at_width(width);
-    let galley = ui.painter().layout_job(job);
-    let place = anchor.anchor_size(at, galley.size());
-    ui.painter().galley(place.min, galley, ink);
 }
 
 #[cfg(test)]
