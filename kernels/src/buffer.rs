@@ -27,6 +27,9 @@ unsafe impl Value for i32 {}
 #[expect(unsafe_code, reason = "plain numbers")]
 // SAFETY: plain numbers are.
 unsafe impl Value for u8 {}
+#[expect(unsafe_code, reason = "plain numbers")]
+// SAFETY: plain numbers are.
+unsafe impl Value for u64 {}
 
 /// `len` values on the device.
 pub(crate) struct Buffer<T> {

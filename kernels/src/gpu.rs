@@ -32,6 +32,8 @@ pub(crate) struct Grid {
     /// Whether it may begin while the launch before it is still at work; the kernel itself waits for what it needs
     /// (`wait_for_previous` in common.cuh). Heard where the chip and the way it was compiled allow it.
     pub overlaps: bool,
+    /// Whether all blocks have to be there at once, for they wait for each other.
+    pub stays: bool,
 }
 
 impl Grid {
@@ -42,6 +44,7 @@ impl Grid {
             threads: [threads, 1, 1],
             shared: 0,
             overlaps: false,
+            stays: false,
         }
     }
 }
@@ -92,6 +95,15 @@ fn overlap_attribute() -> CUlaunchAttribute {
         value: CUlaunchAttributeValue {
             programmaticStreamSerializationAllowed: 1,
         },
+    }
+}
+
+/// Asks that all blocks of a launch be there at once.
+fn stay_attribute() -> CUlaunchAttribute {
+    CUlaunchAttribute {
+        id: CUlaunchAttributeID::CU_LAUNCH_ATTRIBUTE_COOPERATIVE,
+        pad: [0; 4],
+        value: CUlaunchAttributeValue { cooperative: 1 },
     }
 }
 
@@ -337,6 +349,9 @@ impl Gpu {
         if grid.overlaps && function.knows_to_wait {
             attributes.push(overlap_attribute());
         }
+        if grid.stays {
+            attributes.push(stay_attribute());
+        }
         let config = CUlaunchConfig {
             gridDimX: blocks[0],
             gridDimY: blocks[1],
@@ -364,6 +379,25 @@ impl Gpu {
         launched
             .result()
             .map_err(|error| refusal(&format!("launching {}", kernel.1), error))
+    }
+
+    /// Whether a kernel that needs Hopper's instructions was compiled with them, and all blocks of a launch have room at once.
+    pub(crate) fn can_stay(&self, kernel: Kernel, grid: Grid) -> Result<bool, BackendError> {
+        if !self.device.can_overlap {
+            return Ok(false);
+        }
+        self.bind()?;
+        let function = self.function(kernel)?;
+        let asking = |error| refusal(&format!("asking how often {} fits", kernel.1), error);
+        let attribute = CUdevice_attribute::CU_DEVICE_ATTRIBUTE_COOPERATIVE_LAUNCH;
+        let is_known = self.device.context.attribute(attribute).map_err(asking)? == 1;
+        let threads = grid.threads.iter().product::<usize>() as u32;
+        let fitting = function
+            .function
+            .occupancy_max_active_blocks_per_multiprocessor(threads, grid.shared, None)
+            .map_err(asking)? as usize;
+        let blocks = grid.blocks.iter().product::<usize>();
+        Ok(is_known && function.knows_to_wait && blocks <= fitting * self.multiprocessors())
     }
 
     /// The kernel, compiled and loaded when it is first asked for.

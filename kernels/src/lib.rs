@@ -16,6 +16,7 @@ mod session;
 mod slots;
 pub mod source;
 mod ssd;
+mod token;
 mod weights;
 
 pub use backend::CudaBackend;

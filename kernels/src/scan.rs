@@ -237,6 +237,7 @@ impl Plan {
             threads: [WARP, 1, 1],
             shared,
             overlaps: false,
+            stays: false,
         }
     }
 }
@@ -258,6 +259,7 @@ pub(crate) fn launch_plain(
         threads: [THREADS, 1, 1],
         shared: 0,
         overlaps: false,
+        stays: false,
     };
     gpu.launch(Kernel(Source::Scan, name), grid, args)
 }
@@ -346,6 +348,7 @@ pub(crate) fn launch_segments(
             threads: [side, parts, 1],
             shared: 0,
             overlaps: true,
+            stays: false,
         };
         gpu.launch(Kernel(Source::Scan, "scan_carry"), grid, &args)?;
     }

@@ -18,6 +18,7 @@ use crate::gpu::{Gpu, Use, refusal};
 use crate::ops::{self, End, Product, Rows};
 use crate::pass::{Pass, Scratch};
 use crate::sample::{Drawer, can_draw};
+use crate::token::TokenPass;
 use crate::weights::{DeviceModel, MixerWeights};
 use crate::{scan, ssd};
 
@@ -64,6 +65,9 @@ pub(crate) struct CudaSession {
     logits: Vec<f32>,
     seen: Seen,
     step: Option<Captured>,
+    /// All blocks in one launch, for a token that nobody watches; looked for when the first one comes, and then known or known
+    /// not to be there.
+    token: Option<Option<TokenPass>>,
     drawer: Option<Drawer>,
     /// Whether a token has gone through uncaptured, so that all its kernels are loaded.
     is_warm: bool,
@@ -108,6 +112,7 @@ impl CudaSession {
                 choice: None,
             },
             step: None,
+            token: None,
             drawer: None,
             is_warm: false,
             is_torn: false,
@@ -163,6 +168,9 @@ impl CudaSession {
             let signed: Vec<i32> = ids.iter().map(|&id| id as i32).collect();
             self.ids.upload(&signed)?;
         }
+        if tokens == 1 && tap.is_none() && self.token.is_none() {
+            self.token = Some(self.token_pass()?);
+        }
         self.seen = Seen::default();
         if self.is_poisoning {
             // Poison would be captured with the pass.
@@ -188,6 +196,24 @@ impl CudaSession {
         self.is_torn = false;
         self.position += tokens;
         Ok(tokens)
+    }
+
+    /// All blocks in one launch, where the model and the device are so.
+    fn token_pass(&self) -> Result<Option<TokenPass>, BackendError> {
+        let memories: Option<Vec<&Memory>> = self
+            .blocks
+            .iter()
+            .map(|block| match block {
+                Block::Scan(memory) => Some(memory),
+                Block::Attention(_) => None,
+            })
+            .collect();
+        match memories {
+            Some(memories) => {
+                TokenPass::new(&self.gpu, &self.model, &self.weights, &memories, &self.ids)
+            }
+            None => Ok(None),
+        }
     }
 
     /// Records the launches of a token's pass instead of making them.
@@ -234,10 +260,20 @@ impl CudaSession {
             scratch,
             tap: tap.map(|tap| tap as &mut dyn Tap),
         };
-        ops::embed(gpu, &self.ids, &weights.embedding, &scratch.x, tokens)?;
-        pass.record_stream(Site::model(Probe::Embedded))?;
-        for (i, block) in self.blocks.iter().enumerate() {
-            run_block(&mut pass, i, weights, block)?;
+        match self.token.as_ref().and_then(Option::as_ref) {
+            Some(token) if pass.may_fuse() => {
+                if pass.is_poisoning {
+                    scratch.poison()?;
+                }
+                token.run(gpu, &scratch.x)?;
+            }
+            _ => {
+                ops::embed(gpu, &self.ids, &weights.embedding, &scratch.x, tokens)?;
+                pass.record_stream(Site::model(Probe::Embedded))?;
+                for (i, block) in self.blocks.iter().enumerate() {
+                    run_block(&mut pass, i, weights, block)?;
+                }
+            }
         }
         head(&mut pass, weights, &mut self.device_logits)?;
         self.end(tokens)

@@ -126,6 +126,7 @@ impl SlotsPlan {
             shared: shared(self.warps, self.operand),
             // Alone it has nothing to read before the launch before it is done.
             overlaps: false,
+            stays: false,
         }
     }
 

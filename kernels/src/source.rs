@@ -21,6 +21,8 @@ pub enum Source {
     Layers,
     /// One token through a Mamba-1 block.
     Step,
+    /// One token through all blocks of a Mamba-1 model.
+    Token,
     /// Mamba-2's scan.
     Ssd,
     /// Softmax attention.
@@ -38,12 +40,13 @@ const SCAN: &str = include_str!("cuda/scan.cuh");
 
 impl Source {
     /// All of them.
-    pub const ALL: [Source; 9] = [
+    pub const ALL: [Source; 10] = [
         Source::Scan,
         Source::ScanSlots,
         Source::Matmul,
         Source::Layers,
         Source::Step,
+        Source::Token,
         Source::Ssd,
         Source::Attention,
         Source::Experts,
@@ -58,6 +61,7 @@ impl Source {
             Source::Matmul => "matmul",
             Source::Layers => "layers",
             Source::Step => "step",
+            Source::Token => "token",
             Source::Ssd => "ssd",
             Source::Attention => "attention",
             Source::Experts => "experts",
@@ -73,6 +77,7 @@ impl Source {
             Source::Matmul => include_str!("cuda/matmul.cu"),
             Source::Layers => include_str!("cuda/layers.cu"),
             Source::Step => include_str!("cuda/step.cu"),
+            Source::Token => include_str!("cuda/token.cu"),
             Source::Ssd => include_str!("cuda/ssd.cu"),
             Source::Attention => include_str!("cuda/attention.cu"),
             Source::Experts => include_str!("cuda/experts.cu"),
@@ -98,6 +103,7 @@ impl Source {
             Source::Matmul => include_str!("ptx/matmul.ptx"),
             Source::Layers => include_str!("ptx/layers.ptx"),
             Source::Step => include_str!("ptx/step.ptx"),
+            Source::Token => include_str!("ptx/token.ptx"),
             Source::Ssd => include_str!("ptx/ssd.ptx"),
             Source::Attention => include_str!("ptx/attention.ptx"),
             Source::Experts => include_str!("ptx/experts.ptx"),

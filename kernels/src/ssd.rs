@@ -121,6 +121,7 @@ pub(crate) fn launch_chunked(
         threads: [128, 1, 1],
         shared: 0,
         overlaps: false,
+        stays: false,
     };
     let (p, n) = (tiles(shape.head_dim), tiles(shape.d_state));
     let kernel = |name| Kernel(Source::Ssd, name);

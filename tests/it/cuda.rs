@@ -150,6 +150,85 @@ fn weights_in_bf16_give_the_scores_of_the_cpu() {
     }
 }
 
+/// Mamba-1 models in bf16 whose tokens go through all blocks in one launch, each with something of its own: blocks of channels
+/// and rows that are not full, slots that are no power of two, biases, no bias of the convolution, norms of dt, B and C, and
+/// widths beyond what the threads take at once.
+const IN_ONE_LAUNCH: [(&str, &str); 4] = [
+    (
+        "odd",
+        r#"{"model_type": "mamba", "hidden_size": 48, "intermediate_size": 272, "num_hidden_layers": 3, "state_size": 7,
+            "time_step_rank": 10, "use_bias": true, "vocab_size": 301}"#,
+    ),
+    (
+        "130m",
+        r#"{"model_type": "mamba", "hidden_size": 768, "num_hidden_layers": 2, "state_size": 16, "use_conv_bias": false,
+            "vocab_size": 301}"#,
+    ),
+    (
+        "normed",
+        r#"{"model_type": "falcon_mamba", "hidden_size": 64, "intermediate_size": 160, "num_hidden_layers": 5,
+            "state_size": 16, "vocab_size": 301}"#,
+    ),
+    (
+        "wide",
+        r#"{"model_type": "mamba", "hidden_size": 1648, "intermediate_size": 1744, "num_hidden_layers": 2,
+            "state_size": 32, "time_step_rank": 128, "vocab_size": 301}"#,
+    ),
+];
+
+/// Whether a device at work is one that tokens go through in one launch: Hopper, or newer.
+fn keeps_blocks(notes: &[String]) -> bool {
+    let mut majors = notes.iter().filter_map(|note| {
+        let (_, rest) = note.split_once("compute capability ")?;
+        rest.split('.').next()?.parse::<u32>().ok()
+    });
+    majors.next().unwrap() >= 9
+}
+
+#[test]
+#[ignore = "needs an NVIDIA GPU"]
+fn one_launch_for_all_blocks_gives_the_scores_of_the_cpu() {
+    for (name, config) in IN_ONE_LAUNCH {
+        let model = Arc::new(synthetic(name, config, Dtype::Bf16, 11).unwrap());
+        let ids = some_ids(&model, 30);
+        let mut exact = FastBackend::new(2).unwrap().with_rounding(Rounding::Never);
+        let wanted = read_and_step(&mut exact, &model, &ids, ids.len());
+        let mut backend = CudaBackend::default();
+        for chunk in [1, ids.len()] {
+            let found = read_and_step(&mut backend, &model, &ids, chunk);
+            for (step, found) in found.iter().enumerate() {
+                agree(
+                    &format!("{name} in chunks of {chunk}, step {step}"),
+                    found,
+                    &wanted[step],
+                );
+            }
+        }
+        let notes = backend.notes();
+        let is_loaded = notes.iter().any(|note| note.contains("token"));
+        assert_eq!(is_loaded, keeps_blocks(&notes), "{name}: {notes:?}");
+        // A state taken up by another session, and both writing on in turn.
+        let mut first = backend.open(&model).unwrap();
+        for id in &ids {
+            first.step(*id, &mut ()).unwrap();
+        }
+        let mut second = backend.open(&model).unwrap();
+        second.step(1, &mut ()).unwrap();
+        second.set_state(&first.state().unwrap()).unwrap();
+        for (step, id) in some_ids(&model, 20).into_iter().enumerate() {
+            for session in [&mut first, &mut second] {
+                session.step(id, &mut ()).unwrap();
+                let found = scores(&mut **session);
+                agree(
+                    &format!("{name}, step {step} in turn"),
+                    &found,
+                    &wanted[step + 1],
+                );
+            }
+        }
+    }
+}
+
 /// Looks at one value of each token, which keeps a pass from being fused or captured.
 struct Watcher(usize);
 
@@ -269,7 +348,9 @@ fn sessions_side_by_side_do_not_meet() {
         let ids = [ids.to_vec(), write_blindly(session, ids)].concat();
         (ids, session.logits().unwrap().to_vec())
     };
-    for model in [embedded(), load("jamba-tiny")] {
+    let (name, config) = WIDE[0];
+    let in_one_launch = Arc::new(synthetic(name, config, Dtype::Bf16, 5).unwrap());
+    for model in [embedded(), load("jamba-tiny"), in_one_launch] {
         let ids = some_ids(&model, 200);
         let texts = [&ids[..], &ids[50..]];
         let mut backend = CudaBackend::default();
