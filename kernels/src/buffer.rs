@@ -4,8 +4,10 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 
 use cudarc::driver::result;
-use cudarc::driver::sys::{CUdeviceptr, CUresult};
-use cudarc::driver::{CudaSlice, DevicePtr};
+use cudarc::driver::sys::{
+    CU_MEMHOSTALLOC_DEVICEMAP, CUdeviceptr, CUresult, cuMemHostGetDevicePointer_v2,
+};
+use cudarc::driver::{CudaSlice, DevicePtr, PinnedHostSlice};
 use mambascope_core::backend::BackendError;
 use ndarray::{Array2, ArrayView, Dimension};
 
@@ -175,6 +177,61 @@ impl<T: Value> Buffer<T> {
         // SAFETY: both buffers have so many bytes.
         unsafe { result::memcpy_dtod_async(self.pointer, other.at(from), bytes, stream) }
             .map_err(|error| refusal("copying on the device", error))
+    }
+}
+
+/// A number that the device writes into this machine's memory: to copy one takes longer than many a launch.
+pub(crate) struct Mailbox {
+    gpu: Arc<Gpu>,
+    slice: PinnedHostSlice<i32>,
+    pointer: CUdeviceptr,
+}
+
+impl Mailbox {
+    /// Holds zero.
+    ///
+    /// # Errors
+    /// When the driver refuses such memory.
+    pub(crate) fn new(gpu: &Arc<Gpu>) -> Result<Self, BackendError> {
+        let refused = |error| refusal("taking memory both can see", error);
+        #[expect(unsafe_code, reason = "calls of C")]
+        // SAFETY: the memory is this one's alone, is written before it is read, and is mapped, as it was asked for.
+        let (slice, pointer) = unsafe {
+            let slice = gpu
+                .context()
+                .alloc_pinned_with_flags::<i32>(1, CU_MEMHOSTALLOC_DEVICEMAP)
+                .map_err(refused)?;
+            let here = slice.as_ptr().map_err(refused)?.cast_mut();
+            here.write_volatile(0);
+            let mut pointer = 0;
+            cuMemHostGetDevicePointer_v2(&raw mut pointer, here.cast(), 0)
+                .result()
+                .map_err(refused)?;
+            (slice, pointer)
+        };
+        Ok(Self {
+            gpu: Arc::clone(gpu),
+            slice,
+            pointer,
+        })
+    }
+
+    /// Its address on the device.
+    pub(crate) fn pointer(&self) -> CUdeviceptr {
+        self.pointer
+    }
+
+    /// What was written last, once all that was asked for is done.
+    pub(crate) fn read(&self) -> Result<i32, BackendError> {
+        self.gpu.bind()?;
+        self.gpu.wait()?;
+        let here = self
+            .slice
+            .as_ptr()
+            .map_err(|error| refusal("reading what the device wrote", error))?;
+        #[expect(unsafe_code, reason = "the device writes behind the compiler's back")]
+        // SAFETY: the memory holds one number, and nothing the device was asked for is still under way.
+        Ok(unsafe { here.read_volatile() })
     }
 }
 

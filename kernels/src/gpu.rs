@@ -296,6 +296,10 @@ impl Gpu {
         Ok(bytes)
     }
 
+    pub(crate) fn context(&self) -> &Arc<CudaContext> {
+        &self.device.context
+    }
+
     pub(crate) fn stream(&self) -> &Arc<CudaStream> {
         &self.stream
     }

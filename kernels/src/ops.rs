@@ -3,7 +3,7 @@
 
 use mambascope_core::backend::BackendError;
 
-use crate::buffer::Buffer;
+use crate::buffer::{Buffer, Mailbox};
 use crate::gpu::{Gpu, Grid, Kernel, KernelArgs};
 use crate::library::SplitProduct;
 use crate::source::Source;
@@ -537,6 +537,7 @@ impl Pairwise {
 struct EndArgs {
     scores: u64,
     id: u64,
+    seen: u64,
     position: u64,
     vocab: i32,
     tokens: i32,
@@ -550,9 +551,13 @@ pub(crate) struct End<'a> {
     pub scores: &'a Buffer<f32>,
     /// Gets the most likely token.
     pub id: &'a Buffer<i32>,
+    /// So does this machine.
+    pub seen: &'a Mailbox,
     /// Tokens read, which grow by the pass's.
     pub position: &'a Buffer<i32>,
     pub tokens: usize,
+    /// Whether it may begin before the scores are there ([`Grid::overlaps`]).
+    pub overlaps: bool,
 }
 
 impl End<'_> {
@@ -560,15 +565,16 @@ impl End<'_> {
         let args = EndArgs {
             scores: self.scores.pointer(),
             id: self.id.pointer(),
+            seen: self.seen.pointer(),
             position: self.position.pointer(),
             vocab: self.scores.len() as i32,
             tokens: self.tokens as i32,
         };
-        gpu.launch(
-            Kernel(Source::Layers, "end_pass"),
-            Grid::line(1, 1024),
-            &args,
-        )
+        let grid = Grid {
+            overlaps: self.overlaps,
+            ..Grid::line(1, 1024)
+        };
+        gpu.launch(Kernel(Source::Layers, "end_pass"), grid, &args)
     }
 }
 
@@ -583,6 +589,6 @@ mod tests {
         assert_eq!(size_of::<PairArgs>(), 2 * 8 + 4 * 4);
         assert_eq!(size_of::<NormArgs>(), 3 * 8 + 6 * 4);
         assert_eq!(size_of::<EmbedArgs>(), 3 * 8 + 2 * 4);
-        assert_eq!(size_of::<EndArgs>(), 3 * 8 + 2 * 4);
+        assert_eq!(size_of::<EndArgs>(), 4 * 8 + 2 * 4);
     }
 }

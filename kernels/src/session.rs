@@ -13,7 +13,7 @@ use mambascope_core::trace::{Probe, Site, Tap};
 use crate::blocks::attention::Cache;
 use crate::blocks::mamba::Memory;
 use crate::blocks::{attention, feed_forward, mamba, mamba2};
-use crate::buffer::Buffer;
+use crate::buffer::{Buffer, Mailbox};
 use crate::gpu::{Gpu, Use, refusal};
 use crate::ops::{self, End, Product, Rows};
 use crate::pass::{Pass, Scratch};
@@ -61,6 +61,8 @@ pub(crate) struct CudaSession {
     device_position: Buffer<i32>,
     /// Ids of a chunk; after it, the first is the most likely token to come.
     ids: Buffer<i32>,
+    /// The most likely token to come, where this machine sees it.
+    choice: Mailbox,
     device_logits: Buffer<f32>,
     logits: Vec<f32>,
     seen: Seen,
@@ -105,6 +107,7 @@ impl CudaSession {
             position: 0,
             device_position: Buffer::zeros(gpu, Use::Activations, 1)?,
             ids: Buffer::zeros(gpu, Use::Activations, MOST_TOKENS)?,
+            choice: Mailbox::new(gpu)?,
             device_logits: Buffer::zeros(gpu, Use::Activations, vocab)?,
             logits: vec![0.0; vocab],
             seen: Seen {
@@ -275,17 +278,20 @@ impl CudaSession {
                 }
             }
         }
+        let overlaps = pass.may_fuse();
         head(&mut pass, weights, &mut self.device_logits)?;
-        self.end(tokens)
+        self.end(tokens, overlaps)
     }
 
     /// The most likely token to come, and `tokens` more read.
-    fn end(&self, tokens: usize) -> Result<(), BackendError> {
+    fn end(&self, tokens: usize, overlaps: bool) -> Result<(), BackendError> {
         let end = End {
             scores: &self.device_logits,
             id: &self.ids,
+            seen: &self.choice,
             position: &self.device_position,
             tokens,
+            overlaps,
         };
         end.run(&self.gpu)
     }
@@ -469,7 +475,7 @@ impl Session for CudaSession {
         }
         let choice = match self.seen.choice {
             Some(choice) => choice,
-            None => self.ids.download(0, 1)?[0] as u32,
+            None => self.choice.read()? as u32,
         };
         self.seen.choice = Some(choice);
         Ok(choice)
@@ -548,7 +554,7 @@ impl Session for CudaSession {
             None => self.logits.fill(0.0),
         }
         self.device_logits.upload(&self.logits)?;
-        self.end(0)?;
+        self.end(0, false)?;
         self.seen = Seen {
             logits: true,
             choice: None,

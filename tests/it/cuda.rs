@@ -176,13 +176,13 @@ const IN_ONE_LAUNCH: [(&str, &str); 4] = [
     ),
 ];
 
-/// Whether a device at work is one that tokens go through in one launch: Hopper, or newer.
+/// Whether kernels were compiled for a chip that tokens go through in one launch: Hopper, or newer.
 fn keeps_blocks(notes: &[String]) -> bool {
-    let mut majors = notes.iter().filter_map(|note| {
-        let (_, rest) = note.split_once("compute capability ")?;
-        rest.split('.').next()?.parse::<u32>().ok()
+    let mut chips = notes.iter().filter_map(|note| {
+        let (_, chip) = note.split_once("NVRTC, for compute_")?;
+        chip.parse::<u32>().ok()
     });
-    majors.next().unwrap() >= 9
+    chips.next().is_some_and(|chip| chip >= 90)
 }
 
 #[test]

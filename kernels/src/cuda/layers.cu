@@ -154,31 +154,41 @@ extern "C" __global__ void activate_delta(PairArgs p) {
 }
 
 struct EndArgs {
-    const float *scores; // [v]
-    int *id;
+    const float *scores; // [v], begins on 16 bytes
+    int *id, *seen;      // of the device, and where the machine sees it
     int *position; // tokens read, kept on the device because a captured graph cannot be told
     int vocab, tokens;
 };
 
+// Fours of scores of a thread that are under way at once.
+#define SCORES_AHEAD 7
+
 // Ends a pass: the first of the largest scores (NaN never wins, and of nothing but NaN the first is taken), and the count.
 // One block of 1024.
-extern "C" __global__ void end_pass(EndArgs p) {
+extern "C" __global__ void __launch_bounds__(1024) end_pass(EndArgs p) {
     __shared__ float best[32];
     __shared__ int where[32];
+    wait_for_previous();
     float most = -__int_as_float(0x7f800000);
-    int at = 0;
-    // Rising indices and a strict comparison keep the first of equals. Eight scores under way at once.
-    for (int first = threadIdx.x; first < p.vocab; first += 8 * blockDim.x) {
-        float scores[8];
+    int at = 0, fours = p.vocab / 4;
+    // Rising indices and a strict comparison keep the first of equals.
+    auto take = [&](float score, int index) {
+        if (score > most) most = score, at = index;
+    };
+    for (int first = threadIdx.x; first < fours; first += SCORES_AHEAD * blockDim.x) {
+        float4 scores[SCORES_AHEAD];
 #pragma unroll
-        for (int j = 0; j < 8; j++) {
-            int i = first + j * blockDim.x;
-            scores[j] = i < p.vocab ? p.scores[i] : most;
+        for (int j = 0; j < SCORES_AHEAD; j++) scores[j] = ((const float4 *)p.scores)[min(first + j * (int)blockDim.x, fours - 1)];
+#pragma unroll
+        for (int j = 0; j < SCORES_AHEAD; j++) {
+            // The last four may come again, which changes nothing.
+            int index = 4 * min(first + j * (int)blockDim.x, fours - 1);
+            take(scores[j].x, index), take(scores[j].y, index + 1);
+            take(scores[j].z, index + 2), take(scores[j].w, index + 3);
         }
-#pragma unroll
-        for (int j = 0; j < 8; j++)
-            if (scores[j] > most) most = scores[j], at = first + j * blockDim.x;
     }
+    int last = 4 * fours + threadIdx.x;
+    if (last < p.vocab) take(p.scores[last], last);
     auto merge = [&](float other, int index) {
         if (other > most || (other == most && index < at)) most = other, at = index;
     };
@@ -188,5 +198,5 @@ extern "C" __global__ void end_pass(EndArgs p) {
     if (threadIdx.x >= 32) return;
     most = best[threadIdx.x], at = where[threadIdx.x];
     for (int o = 16; o > 0; o >>= 1) merge(__shfl_xor_sync(FULL_WARP, most, o), __shfl_xor_sync(FULL_WARP, at, o));
-    if (threadIdx.x == 0) *p.id = at, *p.position += p.tokens;
+    if (threadIdx.x == 0) *p.id = at, *p.seen = at, *p.position += p.tokens;
 }
