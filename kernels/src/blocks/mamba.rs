@@ -278,7 +278,7 @@ struct StepArgs {
 // SAFETY: the same fields in the same order: 16 pointers, 5 ints, a float.
 unsafe impl KernelArgs for StepArgs {}
 
-/// One token in four launches.
+/// One token in four launches, where token.rs does not take the whole model in one.
 fn step(
     pass: &mut Pass<'_>,
     i: usize,

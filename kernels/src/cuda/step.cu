@@ -9,9 +9,9 @@
 // What bounds them is latency, not bytes: x_proj, dt_proj and the state of mamba-130m are 0.6 MB a block. So weights, window
 // and state are asked for before x is there.
 //
-// Tried, and slower than these: blocks that bring the next large weights into the chip's cache meanwhile; one launch for the two, by a cluster of eight blocks that see each other's shared memory
-// (eight multiprocessors are too few to fetch what the others would); and one launch for all blocks of a model, whose stages
-// wait for each other in device memory (a wait there costs more than the end of a launch and the beginning of the next).
+// Tried, and slower than these: blocks that bring the next large weights into the chip's cache meanwhile, and one launch for the
+// two, by a cluster of eight blocks that see each other's shared memory (eight multiprocessors are too few to fetch what the
+// others would). On Hopper and newer token.cu does all of it in one launch for all blocks of a model, where it takes the model.
 
 struct StepArgs {
     const float *xz;           // [2d]: x, z
