@@ -1,5 +1,5 @@
-// One token through all blocks of a Mamba-1 model in one launch, whose thread blocks stay: what matvec and step.cu do in four
-// launches for each block of the model.
+// One token through all blocks of a Mamba-1 model in one launch, whose thread blocks stay: what matvec and step.cu do in
+// four launches for each block of the model.
 //
 // The end of a launch and the beginning of the next cost about 2.5 us, three times what there is to do for a token between
 // them. Here every multiprocessor has one thread block with some channels of every layer, and the blocks pass on to each
@@ -7,12 +7,13 @@
 //
 //   project_in   a block has the rows of its channels (x and z); u = silu(conv(x)) goes on to all who have a row of x_proj.
 //   select       the first blocks have one: an entry of dt, B or C goes on to all.
-//   scan         a warp has a channel: D = softplus(W_dt dt + b), h = exp(D A) h + D B u; y = (C h + skip u) silu(z) goes on.
+//   scan         a warp has a channel: D = softplus(W_dt dt + b), h = exp(D A) h + D B u, and y = (C h + skip u) silu(z)
+//                goes on.
 //   project_out  a block has some rows: the stream with what they add goes on, and is what the next layer begins with.
 //
 // What goes on are packets of eight bytes, a value and its turn (the layer, counted over all launches), which one store
-// writes whole. Who waits reads a packet until it has the turn: nothing is fenced, nothing cleared. A packet is overwritten a
-// turn later by a block that holds what could only be made by those who had read it. Readers are spread over COPIES of
+// writes whole. Who waits reads a packet until it has the turn: nothing is fenced, nothing cleared. A packet is overwritten
+// a turn later by a block that holds what could only be made by those who had read it. Readers are spread over COPIES of
 // the packets, so that they do not all queue for the same lines of the cache.
 //
 // Weights come through the copying unit (cp.async.bulk), asked for by a warp of their own as soon as the place of the layer
@@ -148,7 +149,8 @@ struct Copier {
     }
     __device__ __forceinline__ void announce(u32 full) {
 #pragma unroll 1
-        for (int i = max(count - IN_FLIGHT, 0); i < count; i++) await_phase(under_way + 8 * (i % IN_FLIGHT), i / IN_FLIGHT & 1);
+        for (int i = max(count - IN_FLIGHT, 0); i < count; i++)
+            await_phase(under_way + 8 * (i % IN_FLIGHT), i / IN_FLIGHT & 1);
         arrive(full);
     }
 };
@@ -162,8 +164,9 @@ __device__ __forceinline__ void bring_weights(const TokenArgs &p, const Own &own
         TokenLayer at = p.layers[layer];
         char *small = room + p.small_at + layer % 2 * p.small_bytes;
         if (layer > 0) await_phase(barriers.first_free, layer - 1 & 1);
-        copier.ask_rows(in_proj, (const bf16 *)at.in_proj + (size_t)first * e, own.channels, e);
-        copier.ask_rows(in_proj + own.channels * (e + 8), (const bf16 *)at.in_proj + (size_t)(d + first) * e, own.channels, e);
+        const bf16 *x_rows = (const bf16 *)at.in_proj + (size_t)first * e, *z_rows = x_rows + (size_t)d * e;
+        copier.ask_rows(in_proj, x_rows, own.channels, e);
+        copier.ask_rows(in_proj + own.channels * (e + 8), z_rows, own.channels, e);
         copier.ask(room + p.norm_at, at.norm, e * 4);
         copier.ask(small, p.layers + layer, sizeof(TokenLayer));
         copier.ask(small + p.conv_at, at.conv + first * 4, bytes * 4);
@@ -209,7 +212,8 @@ struct Share {
 
 __device__ __forceinline__ Share share_of(const bf16 *weights, float *sums, int rows, int in) {
     int warp = threadIdx.x / 32, lane = threadIdx.x % 32, tiles = max((rows + 15) / 16, 1), parts = TOKEN_WARPS / tiles;
-    int tile = warp % tiles, part = warp / tiles, row = tile * 16 + lane / 4, line = min(tile * 16 + lane % 16, max(rows - 1, 0));
+    int tile = warp % tiles, part = warp / tiles, row = tile * 16 + lane / 4;
+    int line = min(tile * 16 + lane % 16, max(rows - 1, 0));
     bool is_working = part < parts && rows > 0, has_sums = is_working && lane % 4 == 0;
     Share share;
     share.weights = (u32)__cvta_generic_to_shared(weights + line * (in + 8) + lane / 16 * 8);
@@ -330,7 +334,8 @@ __device__ __forceinline__ Channel channel_of(const TokenArgs &p, const char *sm
 }
 
 // What the scan of a channel gives; its h becomes that behind the token.
-__device__ __forceinline__ float scan(const TokenArgs &p, Channel &c, const TokenLayer &at, const float *projected, int slot) {
+__device__ __forceinline__ float scan(const TokenArgs &p, Channel &c, const TokenLayer &at, const float *projected,
+                                      int slot) {
     int lane = threadIdx.x % 32;
     bool is_slot = lane < p.slots;
     float step = 0.0f, square = 0.0f, b = projected[p.rank + slot], read = projected[p.rank + p.slots + slot];
@@ -356,81 +361,107 @@ __device__ __forceinline__ float scan(const TokenArgs &p, Channel &c, const Toke
     return fmaf(c.skip, c.u, y) * c.gate;
 }
 
+// Where things are in shared memory, and which copy of the packets the block reads.
+struct Place {
+    bf16 *xs, *ys;
+    float *in_sums, *out_sums, *squares, *selected, *u, *gates, *projected;
+    const float *norm;
+    const u64 *all_u, *all_projected, *all_y, *all_stream;
+};
+
+__device__ __forceinline__ Place place_of(const TokenArgs &p, char *room) {
+    Place at;
+    at.xs = (bf16 *)(room + p.x_at), at.ys = (bf16 *)(room + p.y_at), at.norm = (const float *)(room + p.norm_at);
+    at.in_sums = (float *)(room + p.in_sums_at), at.out_sums = (float *)(room + p.out_sums_at);
+    at.squares = (float *)(room + p.values_at), at.selected = at.squares + PARTS, at.u = at.selected + PARTS;
+    at.gates = at.u + p.own_channels, at.projected = at.gates + p.own_channels;
+    size_t copy = blockIdx.x % COPIES, selects = p.rank + 2 * p.slots;
+    at.all_u = p.u + copy * p.channels, at.all_projected = p.projected + copy * selects;
+    at.all_y = p.y + copy * p.channels, at.all_stream = p.stream + copy * p.width;
+    return at;
+}
+
+// The stream times the norm's weights to xs, where the first layer begins with the token's embedding; the thread's share of
+// the sum of squares.
+__device__ __forceinline__ float take_stream(const TokenArgs &p, const Place &at, const bf16 *embedded, bool is_first,
+                                             u32 turn) {
+    float square = 0.0f;
+    auto take = [&](int k, float2 x) {
+        square = fmaf(x.x, x.x, fmaf(x.y, x.y, square));
+        store_parts(at.xs + k, p.width, make_float2(x.x * at.norm[k], x.y * at.norm[k + 1]));
+    };
+    if (!is_first) {
+        await_all(at.all_stream, p.width, turn - 1, take);
+        return square;
+    }
+    for (int k = 2 * threadIdx.x; k < p.width; k += 2 * TOKEN_THREADS)
+        take(k, make_float2(to_float(embedded[k]), to_float(embedded[k + 1])));
+    return square;
+}
+
+// The warp's channel, once dt, B and C are there.
+__device__ __forceinline__ void scan_own(const TokenArgs &p, const Own &own, const Place &at, const char *small, u32 turn) {
+    int warp = threadIdx.x / 32, lane = threadIdx.x % 32, n = p.slots, slot = min(lane, n - 1);
+    const TokenLayer &layer = *(const TokenLayer *)small;
+    Channel channel = {};
+    if (warp < own.channels) channel = channel_of(p, small, warp, slot);
+    await_all(at.all_projected, p.rank + 2 * n, turn, [&](int k, float2 v) { *(float2 *)(at.projected + k) = v; });
+    meet();
+    if (warp >= own.channels) return;
+    channel.u = at.u[warp], channel.gate = at.gates[warp];
+    float y = scan(p, channel, layer, at.projected, slot);
+    if (lane < COPIES) pass_on(p.y + (size_t)lane * p.channels + own.first_channel + warp, y, turn);
+    if (lane < n) layer.state[(size_t)(own.first_channel + warp) * n + slot] = channel.h;
+}
+
 __device__ __forceinline__ void compute(const TokenArgs &p, const Own &own, const Barriers &barriers, char *room) {
-    int thread = threadIdx.x, warp = thread / 32, lane = thread % 32, e = p.width, d = p.channels, n = p.slots;
-    int selects = p.rank + 2 * n, copy = blockIdx.x % COPIES, slot = min(lane, n - 1);
-    bf16 *xs = (bf16 *)(room + p.x_at), *ys = (bf16 *)(room + p.y_at);
-    float *in_sums = (float *)(room + p.in_sums_at), *out_sums = (float *)(room + p.out_sums_at);
-    float *squares = (float *)(room + p.values_at), *selected = squares + PARTS, *u = selected + PARTS;
-    float *gates = u + p.own_channels, *projected = gates + p.own_channels;
-    const float *norm = (const float *)(room + p.norm_at);
-    // These begin behind each other.
-    for (float *zero = in_sums + thread; zero < squares; zero += TOKEN_THREADS) *zero = 0.0f;
-    Share in_share = share_of((const bf16 *)(room + p.in_proj_at), in_sums, 2 * own.channels, e);
-    Share out_share = share_of((const bf16 *)(room + p.out_proj_at), out_sums, own.rows, d);
+    int thread = threadIdx.x, warp = thread / 32, e = p.width, d = p.channels;
+    Place at = place_of(p, room);
+    // Both kinds of sums, which lie behind each other.
+    for (float *zero = at.in_sums + thread; zero < at.squares; zero += TOKEN_THREADS) *zero = 0.0f;
+    Share in_share = share_of((const bf16 *)(room + p.in_proj_at), at.in_sums, 2 * own.channels, e);
+    Share out_share = share_of((const bf16 *)(room + p.out_proj_at), at.out_sums, own.rows, d);
     bool is_x = thread < own.channels;
     int own_channel = is_x ? thread : min(max(thread - own.channels, 0), own.channels - 1);
-
     u32 turn = *(volatile u32 *)p.launches * (u32)p.layer_count + 1;
     const bf16 *embedded = (const bf16 *)p.embedding + (size_t)*p.id * e;
     float stream = thread < own.rows ? to_float(embedded[own.first_row + thread]) : 0.0f;
 
 #pragma unroll 1
-    for (int layer = 0; layer < p.layer_count; layer++, turn++) {
-        const char *small = room + p.small_at + layer % 2 * p.small_bytes;
-        const TokenLayer &at = *(const TokenLayer *)small;
-        if (layer + 1 == p.layer_count) let_next_begin();
+    for (int i = 0; i < p.layer_count; i++, turn++) {
+        const char *small = room + p.small_at + i % 2 * p.small_bytes;
+        const TokenLayer &layer = *(const TokenLayer *)small;
+        bool is_last = i + 1 == p.layer_count;
+        if (is_last) let_next_begin();
 
-        // project_in
-        await_phase(barriers.first_full, layer & 1);
-        float square = 0.0f;
-        auto take_x = [&](int k, float2 x) {
-            square = fmaf(x.x, x.x, fmaf(x.y, x.y, square));
-            store_parts(xs + k, e, make_float2(x.x * norm[k], x.y * norm[k + 1]));
-        };
-        if (layer > 0) {
-            await_all(p.stream + (size_t)copy * e, e, turn - 1, take_x);
-        } else {
-            for (int k = 2 * thread; k < e; k += 2 * TOKEN_THREADS)
-                take_x(k, make_float2(to_float(embedded[k]), to_float(embedded[k + 1])));
-        }
+        await_phase(barriers.first_full, i & 1);
+        float square = take_stream(p, at, embedded, i == 0, turn);
         meet();
-        multiply(in_share, xs, e);
+        multiply(in_share, at.xs, e);
         square = sum_of_warp(square);
-        if (lane == 0) squares[warp] = square;
+        if (thread % 32 == 0) at.squares[warp] = square;
         Row row = {};
         if (warp * 32 < 2 * own.channels) row = row_of(p, own, small, own_channel, is_x);
         meet();
         if (thread == 0) arrive(barriers.first_free);
-        convolve(p, own, row, in_sums, squares, u, gates, at.window, turn);
+        convolve(p, own, row, at.in_sums, at.squares, at.u, at.gates, layer.window, turn);
 
-        select_own(p, own, (const bf16 *)(small + p.x_proj_at), p.u + (size_t)copy * d, selected, turn);
+        select_own(p, own, (const bf16 *)(small + p.x_proj_at), at.all_u, at.selected, turn);
+        scan_own(p, own, at, small, turn);
 
-        Channel channel = {};
-        if (warp < own.channels) channel = channel_of(p, small, warp, slot);
-        await_all(p.projected + (size_t)copy * selects, selects, turn, [&](int k, float2 v) { *(float2 *)(projected + k) = v; });
+        if (own.rows > 0) await_all(at.all_y, d, turn, [&](int k, float2 y) { store_parts(at.ys + k, d, y); });
+        await_phase(barriers.last_full, i & 1);
         meet();
-        if (warp < own.channels) {
-            channel.u = u[warp], channel.gate = gates[warp];
-            float y = scan(p, channel, at, projected, slot);
-            if (lane < COPIES) pass_on(p.y + (size_t)lane * d + own.first_channel + warp, y, turn);
-            if (lane < n) at.state[(size_t)(own.first_channel + warp) * n + slot] = channel.h;
-        }
-
-        // project_out
-        if (own.rows > 0) await_all(p.y + (size_t)copy * d, d, turn, [&](int k, float2 y) { store_parts(ys + k, d, y); });
-        await_phase(barriers.last_full, layer & 1);
-        meet();
-        multiply(out_share, ys, d);
-        float bias = thread < own.rows && at.out_bias ? at.out_bias[own.first_row + thread] : 0.0f;
+        multiply(out_share, at.ys, d);
+        float bias = thread < own.rows && layer.out_bias ? layer.out_bias[own.first_row + thread] : 0.0f;
         meet();
         if (thread == 0) arrive(barriers.last_free);
         if (thread >= own.rows) continue;
-        stream += sum_parts(out_sums + thread * PARTS) + bias;
-        if (layer + 1 < p.layer_count)
-            pass_on_all(p.stream + own.first_row + thread, e, stream, turn);
-        else
+        stream += sum_parts(at.out_sums + thread * PARTS) + bias;
+        if (is_last)
             p.x[own.first_row + thread] = stream;
+        else
+            pass_on_all(p.stream + own.first_row + thread, e, stream, turn);
     }
     // All blocks have long read it: each has passed on its part of the last y.
     if (blockIdx.x == 0 && thread == 0) *p.launches = *p.launches + 1;
