@@ -61,6 +61,7 @@ struct TokenArgs {
 #define TOKEN_THREADS (32 * TOKEN_WARPS) // and a warp that copies
 #define COPIES 4
 #define IN_FLIGHT 8
+#define FIRST_LOOK 700 // clocks
 // Entries of dt of a lane: ranks up to 128.
 #define RANK_HELD 4
 
@@ -68,12 +69,20 @@ struct TokenArgs {
 
 // ---- waiting -----------------------------------------------------------------------------------------------------
 
+__device__ __forceinline__ u32 clock_of_chip() {
+    u32 now;
+    asm volatile("mov.u32 %0, %%clock;" : "=r"(now)::"memory");
+    return now;
+}
+
 // Of all who compute.
 __device__ __forceinline__ void meet() { asm volatile("bar.sync 1, %0;" ::"n"(TOKEN_THREADS) : "memory"); }
 
-// Two packets, once both have the turn.
+// Two packets, once both have the turn. Who looks at once delays them: they cannot be there sooner than FIRST_LOOK.
 __device__ __forceinline__ float2 await_pair(const u64 *packets, u32 turn) {
     u64 a, b;
+    u32 begin = clock_of_chip();
+    while (clock_of_chip() - begin < FIRST_LOOK) {}
     do asm volatile("ld.relaxed.gpu.global.v2.u64 {%0, %1}, [%2];" : "=l"(a), "=l"(b) : "l"(packets) : "memory");
     while ((u32)(a >> 32) != turn || (u32)(b >> 32) != turn);
     return make_float2(__uint_as_float((u32)a), __uint_as_float((u32)b));
@@ -128,17 +137,22 @@ struct Barriers {
 
 // ---- the copying warp --------------------------------------------------------------------------------------------
 
-// Asks for pieces, IN_FLIGHT at a time. Addresses and sizes are multiples of 16 bytes.
+// Asks for pieces, IN_FLIGHT at a time. Addresses and sizes are multiples of 16 bytes. A weight is read once a token: it goes
+// first where the cache needs room.
 struct Copier {
     u32 under_way;
     int count;
+    u64 goes_first;
+    __device__ __forceinline__ explicit Copier(u32 under_way) : under_way(under_way), count(0) {
+        asm volatile("createpolicy.fractional.L2::evict_first.b64 %0, 1.0;" : "=l"(goes_first));
+    }
     __device__ __forceinline__ void ask(void *to, const void *from, int bytes) {
         u32 barrier = under_way + 8 * (count % IN_FLIGHT);
         if (count >= IN_FLIGHT) await_phase(barrier, count / IN_FLIGHT - 1 & 1);
         asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(barrier), "r"(bytes) : "memory");
-        asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(
-                         (u32)__cvta_generic_to_shared(to)),
-                     "l"(from), "r"(bytes), "r"(barrier)
+        asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes.L2::cache_hint "
+                     "[%0], [%1], %2, [%3], %4;" ::"r"((u32)__cvta_generic_to_shared(to)),
+                     "l"(from), "r"(bytes), "r"(barrier), "l"(goes_first)
                      : "memory");
         count++;
     }
@@ -156,7 +170,7 @@ struct Copier {
 };
 
 __device__ __forceinline__ void bring_weights(const TokenArgs &p, const Own &own, const Barriers &barriers, char *room) {
-    Copier copier = {barriers.under_way, 0};
+    Copier copier(barriers.under_way);
     int e = p.width, d = p.channels, n = p.slots, r = p.rank, first = own.first_channel, bytes = own.channels * 4;
     bf16 *in_proj = (bf16 *)(room + p.in_proj_at);
 #pragma unroll 1
