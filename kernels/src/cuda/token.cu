@@ -137,8 +137,8 @@ struct Barriers {
 
 // ---- the copying warp --------------------------------------------------------------------------------------------
 
-// Asks for pieces, IN_FLIGHT at a time. Addresses and sizes are multiples of 16 bytes. A weight is read once a token: it goes
-// first where the cache needs room.
+// Asks for pieces, IN_FLIGHT at a time. Addresses and sizes are multiples of 16 bytes. A weight is read once a token: it
+// goes first where the cache needs room.
 struct Copier {
     u32 under_way;
     int count;
