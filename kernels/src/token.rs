@@ -19,6 +19,8 @@ const WARPS: usize = 24;
 const COPIES: usize = 4;
 const MOST_RANK: usize = 4 * WARP;
 const WARP: usize = 32;
+/// Rows that a warp multiplies at once.
+const TILE: usize = 16;
 /// Shared memory that the kernel has beside what it is given: its barriers, in whole lines.
 const BARRIERS: usize = 128;
 /// Bytes that copies come in.
@@ -103,8 +105,8 @@ impl Layout {
         let blocks = channels.div_ceil(own_channels);
         let selects = rank + 2 * slots;
         let (own_rows, own_selects) = (width.div_ceil(blocks), selects.div_ceil(blocks));
-        // A warp a channel, and a thread a row.
-        if own_channels > WARPS || own_rows > WARP * WARPS {
+        // A warp a channel, and a warp a tile of rows.
+        if own_channels > WARPS || own_rows > TILE * WARPS {
             return None;
         }
         let (float, half) = (size_of::<f32>(), size_of::<u16>());
@@ -443,6 +445,8 @@ mod tests {
             [768, 1536, 33, 48],
             [768, 1536, 16, 47],
             [768, 1536, 16, 130],
+            // More rows than the warps have tiles for.
+            [4096, 32, 16, 32],
             // More than shared memory holds, and more channels than warps.
             [1536, 3072, 16, 96],
             [2560, 5120, 16, 96],
