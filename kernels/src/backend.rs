@@ -19,7 +19,7 @@ use crate::weights::DeviceModel;
 pub struct CudaBackend {
     gpu: Option<Arc<Gpu>>,
     models: Vec<(Weak<Model>, Weak<DeviceModel>)>,
-    /// The rung that [`Backend::scan`] takes; for v4 it is v3 where v4 does not take the shape.
+    /// The rung that [`Backend::scan`] takes; for v4 and v5 it is v3 where they do not take the shape.
     pub scan_kernel: ScanKernel,
     /// Whether buffers are made no number before each pass, so that a value some kernel forgot to write shows: for tests.
     pub is_poisoning: bool,
@@ -124,9 +124,9 @@ impl Backend for CudaBackend {
         input: &ScanInput<'_, f32>,
     ) -> Result<Option<SegmentStarts>, BackendError> {
         let gpu = self.gpu()?;
-        // v4 cuts nothing.
+        // v4 cuts nothing, and v5 keeps no states before its segments.
         let kernel = match self.scan_kernel {
-            ScanKernel::V4 => ScanKernel::V3,
+            ScanKernel::V4 | ScanKernel::V5 => ScanKernel::V3,
             kernel => kernel,
         };
         let (.., starts) = scan_alone(&gpu, input, kernel, 0..0)?;

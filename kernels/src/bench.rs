@@ -9,6 +9,7 @@ use mambascope_core::scan::{ScanOperands, ScanShape};
 
 use crate::buffer::Buffer;
 use crate::gpu::{Gpu, Use, refusal};
+use crate::once::{self, OncePlan, launch_once};
 use crate::scan::{
     MOST_SLOTS, Operand, Plan, ScanArgs, ScanKernel, launch_plain, launch_segments, lean,
     too_many_slots,
@@ -29,6 +30,10 @@ pub struct ScanBench {
     plans: [Plan; 2],
     /// For v4, where it takes the shape.
     slots_plan: Option<SlotsPlan>,
+    /// For v5, likewise.
+    once_plan: Option<OncePlan>,
+    /// Where its blocks meet.
+    _meet: Buffer<u64>,
     /// What `args` points to, beside the results.
     _buffers: Vec<Buffer<u8>>,
     y: Buffer<u8>,
@@ -148,12 +153,20 @@ impl ScanBench {
             ..args
         };
         buffers.extend([starts, sums]);
+        let once_plan = OncePlan::ready(gpu, &args, &plans[1], operand, batch)?;
+        let meet = once::meeting(gpu, once_plan.as_ref())?;
+        let args = ScanArgs {
+            meet: meet.pointer(),
+            ..args
+        };
         Ok(Self {
             flush: Buffer::new(gpu, Use::Activations, FLUSH_BYTES)?,
             gpu: Arc::clone(gpu),
             shape,
             operand,
-            slots_plan: SlotsPlan::new(gpu, &args, &plans[1], operand, batch),
+            slots_plan: SlotsPlan::new(gpu.chip(), &args, &plans[1], operand, batch),
+            once_plan,
+            _meet: meet,
             plans,
             _buffers: buffers,
             y,
@@ -162,10 +175,21 @@ impl ScanBench {
         })
     }
 
-    /// Why a rung does not take the shape; all but v4 take any.
+    /// Why a rung does not take the shape; all but v4 and v5 take any.
     pub fn refusal(&self, kernel: ScanKernel) -> Option<BackendError> {
-        let is_taken = kernel != ScanKernel::V4 || self.slots_plan.is_some();
-        (!is_taken).then(|| slots::not_taken(&self.shape, self.operand))
+        let is_taken = match kernel {
+            ScanKernel::V1 | ScanKernel::V2 | ScanKernel::V3 => true,
+            ScanKernel::V4 => self.slots_plan.is_some(),
+            ScanKernel::V5 => self.once_plan.is_some(),
+        };
+        (!is_taken).then(|| self.not_taken(kernel))
+    }
+
+    fn not_taken(&self, kernel: ScanKernel) -> BackendError {
+        match kernel {
+            ScanKernel::V5 => once::not_taken(self.gpu.chip(), &self.shape, self.operand),
+            _ => slots::not_taken(&self.shape, self.operand),
+        }
     }
 
     /// Seconds of each of `repeats` runs of a rung, its operands not in the cache.
@@ -187,7 +211,11 @@ impl ScanBench {
             ScanKernel::V3 => launch_segments(gpu, args, &self.plans[1], operand, batch),
             ScanKernel::V4 => match &self.slots_plan {
                 Some(plan) => launch_slots(gpu, args, plan, batch),
-                None => Err(slots::not_taken(&self.shape, self.operand)),
+                None => Err(self.not_taken(kernel)),
+            },
+            ScanKernel::V5 => match &self.once_plan {
+                Some(plan) => launch_once(gpu, args, plan, batch),
+                None => Err(self.not_taken(kernel)),
             },
         }
     }

@@ -87,6 +87,23 @@ const FIRST_TO_OVERLAP: i32 = 90;
 /// The first driver, by its CUDA (1000 · major + 10 · minor), that takes such launches into a graph.
 const FIRST_TO_CAPTURE_OVERLAPS: i32 = 12_030;
 
+/// What a plan needs to know of a device.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Chip {
+    pub multiprocessors: usize,
+    /// Bytes of shared memory that a block can have.
+    pub shared_limit: usize,
+}
+
+#[cfg(test)]
+impl Chip {
+    /// An H100 or an H200.
+    pub(crate) const HOPPER: Self = Self {
+        multiprocessors: 132,
+        shared_limit: 227 << 10,
+    };
+}
+
 /// Asks that a launch may begin before the one before it is done.
 fn overlap_attribute() -> CUlaunchAttribute {
     CUlaunchAttribute {
@@ -116,11 +133,12 @@ struct Device {
     context: Arc<CudaContext>,
     loaded: Mutex<Loaded>,
     /// Its compute capability, without the point.
-    chip: u32,
+    capability: u32,
     /// Whether launches that overlap can be captured.
     can_overlap: bool,
-    multiprocessors: usize,
-    shared_limit: usize,
+    /// Whether it knows launches whose blocks are all there at once.
+    can_keep_blocks: bool,
+    chip: Chip,
     /// By [`Use`].
     in_use: [AtomicU64; 3],
 }
@@ -191,20 +209,24 @@ impl Gpu {
         let (major, minor) = context.compute_capability().map_err(starting)?;
         let attribute = |which| context.attribute(which).map_err(starting);
         use CUdevice_attribute as Attribute;
-        let multiprocessors =
-            attribute(Attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)? as usize;
-        let shared_limit =
-            attribute(Attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN)? as usize;
+        let chip = Chip {
+            multiprocessors: attribute(Attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)?
+                as usize,
+            shared_limit: attribute(
+                Attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN,
+            )? as usize,
+        };
+        let can_keep_blocks = attribute(Attribute::CU_DEVICE_ATTRIBUTE_COOPERATIVE_LAUNCH)? == 1;
         let device = Device {
             has_toolkit,
             library: OnceLock::new(),
             context,
             loaded: Mutex::default(),
-            chip: (10 * major + minor) as u32,
+            capability: (10 * major + minor) as u32,
             can_overlap: device::cuda_version().map_err(starting)? >= FIRST_TO_CAPTURE_OVERLAPS
                 && 10 * major + minor >= FIRST_TO_OVERLAP,
-            multiprocessors,
-            shared_limit,
+            can_keep_blocks,
+            chip,
             in_use: Default::default(),
         };
         Ok(Self {
@@ -225,14 +247,13 @@ impl Gpu {
         }))
     }
 
-    /// How many multiprocessors it has.
-    pub(crate) fn multiprocessors(&self) -> usize {
-        self.device.multiprocessors
+    pub(crate) fn chip(&self) -> Chip {
+        self.device.chip
     }
 
-    /// Bytes of shared memory that a block can have.
-    pub(crate) fn shared_limit(&self) -> usize {
-        self.device.shared_limit
+    /// How many multiprocessors it has.
+    pub(crate) fn multiprocessors(&self) -> usize {
+        self.device.chip.multiprocessors
     }
 
     fn loaded(&self) -> MutexGuard<'_, Loaded> {
@@ -386,22 +407,34 @@ impl Gpu {
     }
 
     /// Whether a kernel that needs Hopper's instructions was compiled with them, and all blocks of a launch have room at once.
-    pub(crate) fn can_stay(&self, kernel: Kernel, grid: Grid) -> Result<bool, BackendError> {
+    pub(crate) fn can_stay_on_hopper(
+        &self,
+        kernel: Kernel,
+        grid: Grid,
+    ) -> Result<bool, BackendError> {
+        // An older chip need not load it.
         if !self.device.can_overlap {
+            return Ok(false);
+        }
+        self.bind()?;
+        Ok(self.function(kernel)?.knows_to_wait && self.can_stay(kernel, grid)?)
+    }
+
+    /// Whether all blocks of a launch have room at once, however the kernel was compiled.
+    pub(crate) fn can_stay(&self, kernel: Kernel, grid: Grid) -> Result<bool, BackendError> {
+        if !self.device.can_keep_blocks {
             return Ok(false);
         }
         self.bind()?;
         let function = self.function(kernel)?;
         let asking = |error| refusal(&format!("asking how often {} fits", kernel.1), error);
-        let attribute = CUdevice_attribute::CU_DEVICE_ATTRIBUTE_COOPERATIVE_LAUNCH;
-        let is_known = self.device.context.attribute(attribute).map_err(asking)? == 1;
         let threads = grid.threads.iter().product::<usize>() as u32;
         let fitting = function
             .function
             .occupancy_max_active_blocks_per_multiprocessor(threads, grid.shared, None)
             .map_err(asking)? as usize;
         let blocks = grid.blocks.iter().product::<usize>();
-        Ok(is_known && function.knows_to_wait && blocks <= fitting * self.multiprocessors())
+        Ok(blocks <= fitting * self.multiprocessors())
     }
 
     /// The kernel, compiled and loaded when it is first asked for.
@@ -431,7 +464,7 @@ impl Gpu {
     /// Lets a kernel ask for as much shared memory as the device has for a block.
     fn allow_shared_memory(&self, function: &CudaFunction, name: &str) -> Result<(), BackendError> {
         let fixed = function.shared_size_bytes().unwrap_or(0);
-        let rest = i32::try_from(self.device.shared_limit).unwrap_or(i32::MAX) - fixed;
+        let rest = i32::try_from(self.device.chip.shared_limit).unwrap_or(i32::MAX) - fixed;
         function
             .set_attribute(
                 CUfunction_attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES,
@@ -443,7 +476,7 @@ impl Gpu {
     /// A file's kernels, for this chip where NVRTC is, and otherwise from the committed PTX.
     fn load(&self, source: Source) -> Result<(Arc<CudaModule>, Origin), BackendError> {
         let compiled = if self.device.has_toolkit {
-            source::compile(&source.text(), self.device.chip)
+            source::compile(&source.text(), self.device.capability)
         } else {
             Err("no toolkit was looked for".to_owned())
         };
@@ -455,7 +488,7 @@ impl Gpu {
             Ok(module) => {
                 let origin = Origin {
                     is_native: true,
-                    text: format!("NVRTC, for compute_{}", self.device.chip),
+                    text: format!("NVRTC, for compute_{}", self.device.capability),
                 };
                 return Ok((module, origin));
             }

@@ -49,6 +49,9 @@ pub(crate) struct Scratch {
     /// Which tokens go through which expert, `[x, l]`, and how many, `[x]`.
     pub lists: Buffer<i32>,
     pub counts: Buffer<i32>,
+    /// Where the blocks of a scan in one launch meet: zeros at first, and for that kernel alone to change. A session's launches
+    /// follow one another, so it serves all its layers.
+    pub meet: Buffer<u64>,
 }
 
 /// Lengths of the buffers, in the order of [`Scratch`]: what every block asks for, the largest of each.
@@ -65,6 +68,7 @@ pub(crate) struct Lengths {
     pub gathered: usize,
     pub lists: usize,
     pub counts: usize,
+    pub meet: usize,
 }
 
 impl Lengths {
@@ -100,6 +104,7 @@ impl Lengths {
             y: tokens * dims.d_inner,
             starts,
             sums,
+            meet: blocks::mamba::meeting_len(gpu, dims),
             ..Self::default()
         }
     }
@@ -149,6 +154,7 @@ impl Lengths {
             (&mut self.gathered, other.gathered),
             (&mut self.lists, other.lists),
             (&mut self.counts, other.counts),
+            (&mut self.meet, other.meet),
         ];
         for (mine, theirs) in pairs {
             *mine = (*mine).max(theirs);
@@ -183,6 +189,7 @@ impl Scratch {
             mixed: floats(lens.gathered)?,
             lists: Buffer::new(gpu, Use::Activations, lens.lists)?,
             counts: Buffer::new(gpu, Use::Activations, lens.counts)?,
+            meet: Buffer::zeros(gpu, Use::Activations, lens.meet)?,
         })
     }
 
@@ -204,7 +211,8 @@ impl Scratch {
         ]
     }
 
-    /// Makes everything but the residual stream no number, so that a value some kernel forgot to write shows.
+    /// Makes everything but the residual stream, and the place where a scan's blocks meet, no number, so that a value some kernel
+    /// forgot to write shows.
     pub(crate) fn poison(&self) -> Result<(), BackendError> {
         for buffer in self.floats() {
             buffer.fill(0xff)?;

@@ -9,6 +9,7 @@ use ndarray::{Array2, Array3};
 
 use crate::buffer::Buffer;
 use crate::gpu::{Gpu, Grid, Kernel, KernelArgs, Use};
+use crate::once::{OncePlan, launch_once, meeting};
 use crate::slots::{SlotsPlan, launch_slots};
 use crate::source::Source;
 
@@ -42,15 +43,18 @@ pub enum ScanKernel {
     V3,
     /// A channel's slots across lanes, each exponential once; takes the usual shape only (slots.rs).
     V4,
+    /// Parallel over the sequence in one launch; takes the usual shape only, in f32 (once.rs).
+    V5,
 }
 
 impl ScanKernel {
     /// All, in the order they were written.
-    pub const ALL: [ScanKernel; 4] = [
+    pub const ALL: [ScanKernel; 5] = [
         ScanKernel::V1,
         ScanKernel::V2,
         ScanKernel::V3,
         ScanKernel::V4,
+        ScanKernel::V5,
     ];
 
     /// Name as on the command line.
@@ -60,6 +64,7 @@ impl ScanKernel {
             ScanKernel::V2 => "v2",
             ScanKernel::V3 => "v3",
             ScanKernel::V4 => "v4",
+            ScanKernel::V5 => "v5",
         }
     }
 }
@@ -123,10 +128,11 @@ pub(crate) struct ScanArgs {
     pub tiles: i32,
     pub record_from: i32,
     pub record_count: i32,
+    pub meet: u64,
 }
 
 #[expect(unsafe_code, reason = "laid out as in scan.cuh")]
-// SAFETY: the same fields in the same order as `ScanArgs` there: 14 pointers, 22 ints.
+// SAFETY: the same fields in the same order as `ScanArgs` there: 14 pointers, 22 ints, a pointer.
 unsafe impl KernelArgs for ScanArgs {}
 
 /// How a scan is cut into warps and segments.
@@ -134,7 +140,7 @@ unsafe impl KernelArgs for ScanArgs {}
 pub(crate) struct Plan {
     /// Slots a thread holds, and channels.
     slots: usize,
-    held: usize,
+    pub(crate) held: usize,
     pub(crate) is_lean: bool,
     lanes: usize,
     warp_channels: usize,
@@ -382,7 +388,7 @@ fn projection(
 }
 
 /// One sequence, its operands copied there and its results back; the states of the channels `watched` after every token too,
-/// `[l, watched, n]`, and those before each segment. Where v4 is asked for and does not take it, by v3.
+/// `[l, watched, n]`, and those before each segment. Where v4 or v5 is asked for and does not take it, by v3.
 ///
 /// # Errors
 /// When an operand does not fit, there are more than [`MOST_SLOTS`] slots, channels that are not there are watched, or the
@@ -437,7 +443,7 @@ pub(crate) fn scan_alone(
     let group_channels = greatest_common_divisor(b_channels as usize, c_channels as usize);
     let segments = match kernel {
         ScanKernel::V1 | ScanKernel::V2 => 1,
-        ScanKernel::V3 | ScanKernel::V4 => 0,
+        ScanKernel::V3 | ScanKernel::V4 | ScanKernel::V5 => 0,
     };
     let pointer = |buffer: &Option<Buffer<f32>>| buffer.as_ref().map_or(0, Buffer::pointer);
     let record = if watched.is_empty() {
@@ -499,23 +505,10 @@ pub(crate) fn scan_alone(
         sums: sums.pointer(),
         ..args
     };
-    let slots_plan = match kernel {
-        ScanKernel::V4 => SlotsPlan::new(gpu, &args, &plan, Operand::F32, 1),
-        _ => None,
-    };
-    match (kernel, &slots_plan) {
-        (ScanKernel::V1, _) => launch_plain(gpu, &args, Operand::F32, 1)?,
-        (_, Some(slots)) => launch_slots(gpu, &args, slots, 1)?,
-        (_, None) => launch_segments(gpu, &args, &plan, Operand::F32, 1)?,
-    }
+    let cut = launch_alone(gpu, &args, &plan, kernel)?;
     let y = y.download(0, tokens * channels)?;
     let last = last.download(0, channels * slots)?;
     let recorded = record.map_or(Ok(Vec::new()), |record| record.download(0, record.len()))?;
-    // Nothing is carried where there is one segment, as there is for v1, v2 and v4.
-    let cut = match slots_plan {
-        None if plan.segments > 1 => plan.segments,
-        _ => 0,
-    };
     let before = starts.download(0, cut * channels * slots)?;
     let [_, width, _] = states;
     let output = ScanOutput {
@@ -530,6 +523,43 @@ pub(crate) fn scan_alone(
         }),
     };
     Ok((output, states, starts))
+}
+
+/// Runs a rung on one sequence, or v3 where the rung does not take it; how many segments there are states before.
+fn launch_alone(
+    gpu: &Arc<Gpu>,
+    args: &ScanArgs,
+    plan: &Plan,
+    kernel: ScanKernel,
+) -> Result<usize, BackendError> {
+    let operand = Operand::F32;
+    match kernel {
+        ScanKernel::V1 => {
+            launch_plain(gpu, args, operand, 1)?;
+            return Ok(0);
+        }
+        ScanKernel::V4 => {
+            if let Some(slots) = SlotsPlan::new(gpu.chip(), args, plan, operand, 1) {
+                launch_slots(gpu, args, &slots, 1)?;
+                return Ok(0);
+            }
+        }
+        ScanKernel::V5 => {
+            if let Some(once) = OncePlan::ready(gpu, args, plan, operand, 1)? {
+                let meet = meeting(gpu, Some(&once))?;
+                let args = ScanArgs {
+                    meet: meet.pointer(),
+                    ..*args
+                };
+                launch_once(gpu, &args, &once, 1)?;
+                return Ok(0);
+            }
+        }
+        ScanKernel::V2 | ScanKernel::V3 => {}
+    }
+    launch_segments(gpu, args, plan, operand, 1)?;
+    // Nothing is carried where there is one segment, as there is for v2.
+    Ok(if plan.segments > 1 { plan.segments } else { 0 })
 }
 
 pub(crate) fn too_many_slots(slots: usize) -> BackendError {
@@ -637,6 +667,6 @@ mod tests {
 
     #[test]
     fn the_arguments_have_no_holes() {
-        assert_eq!(size_of::<ScanArgs>(), 14 * 8 + 22 * 4);
+        assert_eq!(size_of::<ScanArgs>(), 15 * 8 + 22 * 4);
     }
 }

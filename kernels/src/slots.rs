@@ -1,10 +1,11 @@
-//! v4 of the selective scan (scan_slots.cu): which shapes it takes, how it lays them out, and where it is the quicker one.
+//! v4 of the selective scan (scan_slots.cu): which shapes it takes, and how it lays them out. Where it is the quicker one:
+//! choose.rs.
 
 use mambascope_core::backend::BackendError;
 use mambascope_core::scan::ScanShape;
 
-use crate::gpu::{Gpu, Grid, Kernel};
-use crate::scan::{Operand, Plan, ScanArgs, launch_segments};
+use crate::gpu::{Chip, Gpu, Grid, Kernel};
+use crate::scan::{Operand, Plan, ScanArgs};
 use crate::source::Source;
 
 const WARP: usize = 32;
@@ -23,30 +24,14 @@ const WIDTHS: [usize; 2] = [2, 3];
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct SlotsPlan {
     /// Warps of a block that carry states.
-    warps: usize,
+    pub(crate) warps: usize,
     operand: Operand,
     /// Channels that share B and C, and blocks that share these channels.
     group_channels: usize,
     tiles: usize,
     /// Blocks of the whole scan, and how many a multiprocessor gets after one another.
-    blocks: usize,
-    rounds: usize,
-}
-
-/// What a plan needs to know of a device.
-#[derive(Clone, Copy, Debug)]
-struct Chip {
-    multiprocessors: usize,
-    shared_limit: usize,
-}
-
-impl Chip {
-    fn of(gpu: &Gpu) -> Self {
-        Self {
-            multiprocessors: gpu.multiprocessors(),
-            shared_limit: gpu.shared_limit(),
-        }
-    }
+    pub(crate) blocks: usize,
+    pub(crate) rounds: usize,
 }
 
 /// Bytes of shared memory for a block: `SlotsRoom` in scan_slots.cu.
@@ -75,7 +60,7 @@ fn is_in_fours(args: &ScanArgs, operand: Operand) -> bool {
 impl SlotsPlan {
     /// For a scan that v3 would cut as `plan` does; nothing for a shape that v4 does not take.
     pub(crate) fn new(
-        gpu: &Gpu,
+        chip: Chip,
         args: &ScanArgs,
         plan: &Plan,
         operand: Operand,
@@ -86,13 +71,13 @@ impl SlotsPlan {
         let is_taken = plan.is_lean && is_countable && is_in_fours(args, operand);
         let channels = [args.channels as usize, plan.group_channels];
         is_taken
-            .then(|| Self::of(Chip::of(gpu), operand, batch, channels))
+            .then(|| Self::of(chip, operand, batch, channels))
             .flatten()
     }
 
     /// For so many channels in all and in a group, in the usual shape. A round takes about as long with two warps as with three
     /// (each channel's recurrence is what is waited for), so two are taken where they need no more rounds.
-    fn of(
+    pub(crate) fn of(
         chip: Chip,
         operand: Operand,
         batch: usize,
@@ -138,25 +123,6 @@ impl SlotsPlan {
             (Operand::Bf16, _) => "scan_slots_bf16_3",
         }
     }
-
-    /// Whether it is quicker than v3 in so many segments. An estimate from what both took on an H200 (MEASURED.md), which it
-    /// meets within a tenth: of v4 a token of a round costs 15.6 ns, however full the round is; of v3 0.8 ns for each channel a
-    /// multiprocessor has, 0.67 more in all segments but the last, and 16 µs more for three launches than for one.
-    fn is_quicker(
-        &self,
-        chip: Chip,
-        [batch, tokens, channels]: [usize; 3],
-        segments: usize,
-    ) -> bool {
-        // With fewer blocks it was not measured to be.
-        let is_filling = self.blocks * 5 >= chip.multiprocessors * 3;
-        let v4 = 15.6 * (tokens * self.rounds) as f64;
-        let channels = (batch * channels) as f64 / chip.multiprocessors as f64;
-        let again = (segments - 1) as f64 / segments as f64;
-        let launches = if segments > 1 { 16e3 } else { 0.0 };
-        let v3 = tokens as f64 * channels * (0.8 + 0.67 * again) + launches;
-        is_filling && v4 < v3
-    }
 }
 
 /// Runs v4.
@@ -175,23 +141,6 @@ pub(crate) fn launch_slots(
     gpu.launch(Kernel(Source::ScanSlots, plan.kernel()), grid, &args)
 }
 
-/// Runs v4 where it takes the shape and is quicker, and elsewhere v3 as `plan` cuts it.
-pub(crate) fn launch_quickest(
-    gpu: &Gpu,
-    args: &ScanArgs,
-    plan: &Plan,
-    operand: Operand,
-    batch: usize,
-) -> Result<(), BackendError> {
-    let chip = Chip::of(gpu);
-    let sizes = [batch, args.tokens as usize, args.channels as usize];
-    let slots = SlotsPlan::new(gpu, args, plan, operand, batch);
-    match slots.filter(|slots| slots.is_quicker(chip, sizes, plan.segments)) {
-        Some(slots) => launch_slots(gpu, args, &slots, batch),
-        None => launch_segments(gpu, args, plan, operand, batch),
-    }
-}
-
 /// Why a scan cannot be run by v4.
 pub(crate) fn not_taken(shape: &ScanShape, operand: Operand) -> BackendError {
     BackendError::Device(format!(
@@ -206,10 +155,7 @@ pub(crate) fn not_taken(shape: &ScanShape, operand: Operand) -> BackendError {
 mod tests {
     use super::*;
 
-    const H200: Chip = Chip {
-        multiprocessors: 132,
-        shared_limit: 227 << 10,
-    };
+    const H200: Chip = Chip::HOPPER;
 
     fn plan(batch: usize, channels: [usize; 2]) -> Option<SlotsPlan> {
         SlotsPlan::of(H200, Operand::F32, batch, channels)
@@ -263,29 +209,5 @@ mod tests {
         let of = |operand| [2, 3].map(|warps| shared(warps, operand));
         assert_eq!(of(Operand::F32), [81_280, 107_584]);
         assert_eq!(of(Operand::Bf16), [56_192, 77_120]);
-    }
-
-    #[test]
-    fn the_quicker_one_is_taken() {
-        // Sizes, the warps of v4, and whether it was, or by its time for a token would be, the quicker one.
-        for (sizes, warps, is_quicker) in [
-            ([1, 2048, 1536], 3, true),
-            ([1, 16_384, 1536], 3, true),
-            ([1, 65_536, 1536], 3, true),
-            ([8, 4096, 2048], 3, true),
-            ([1, 65_536, 16], 2, false),
-            ([1, 65_536, 256], 2, false),
-            ([1, 65_536, 1024], 2, false),
-            // v3 takes them in one segment.
-            ([1, 16, 1536], 3, false),
-            ([64, 4096, 2048], 3, false),
-        ] {
-            let [batch, tokens, channels] = sizes;
-            let cut = Plan::new([batch, tokens, channels, 16], channels, 132, 0, Some(2));
-            let plan = plan(batch, [channels, channels]).unwrap();
-            assert_eq!(plan.warps, warps, "{sizes:?}");
-            let found = plan.is_quicker(H200, sizes, cut.segments);
-            assert_eq!(found, is_quicker, "{sizes:?}");
-        }
     }
 }

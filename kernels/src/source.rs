@@ -15,6 +15,8 @@ pub enum Source {
     Scan,
     /// v4, where a channel's slots lie across lanes.
     ScanSlots,
+    /// v5, all of it in one launch.
+    ScanOnce,
     /// Matrix products.
     Matmul,
     /// The small stages.
@@ -40,9 +42,10 @@ const SCAN: &str = include_str!("cuda/scan.cuh");
 
 impl Source {
     /// All of them.
-    pub const ALL: [Source; 10] = [
+    pub const ALL: [Source; 11] = [
         Source::Scan,
         Source::ScanSlots,
+        Source::ScanOnce,
         Source::Matmul,
         Source::Layers,
         Source::Step,
@@ -58,6 +61,7 @@ impl Source {
         match self {
             Source::Scan => "scan",
             Source::ScanSlots => "scan_slots",
+            Source::ScanOnce => "scan_once",
             Source::Matmul => "matmul",
             Source::Layers => "layers",
             Source::Step => "step",
@@ -74,6 +78,7 @@ impl Source {
         let own = match self {
             Source::Scan => include_str!("cuda/scan.cu"),
             Source::ScanSlots => include_str!("cuda/scan_slots.cu"),
+            Source::ScanOnce => include_str!("cuda/scan_once.cu"),
             Source::Matmul => include_str!("cuda/matmul.cu"),
             Source::Layers => include_str!("cuda/layers.cu"),
             Source::Step => include_str!("cuda/step.cu"),
@@ -92,7 +97,7 @@ impl Source {
 
     /// Whether scan.cuh is put before it.
     fn shares_with_the_scan(self) -> bool {
-        matches!(self, Source::Scan | Source::ScanSlots)
+        matches!(self, Source::Scan | Source::ScanSlots | Source::ScanOnce)
     }
 
     /// The PTX that was made of it, for compute_80 and newer.
@@ -100,6 +105,7 @@ impl Source {
         match self {
             Source::Scan => include_str!("ptx/scan.ptx"),
             Source::ScanSlots => include_str!("ptx/scan_slots.ptx"),
+            Source::ScanOnce => include_str!("ptx/scan_once.ptx"),
             Source::Matmul => include_str!("ptx/matmul.ptx"),
             Source::Layers => include_str!("ptx/layers.ptx"),
             Source::Step => include_str!("ptx/step.ptx"),

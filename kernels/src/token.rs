@@ -7,7 +7,7 @@ use mambascope_core::model::{MambaDims, MixerDims, Model};
 
 use crate::blocks::mamba::Memory;
 use crate::buffer::Buffer;
-use crate::gpu::{Gpu, Grid, Kernel, KernelArgs, Use};
+use crate::gpu::{Chip, Gpu, Grid, Kernel, KernelArgs, Use};
 use crate::ops::address;
 use crate::source::Source;
 use crate::weights::{DeviceModel, LayerWeights, MambaWeights, MixerWeights};
@@ -33,13 +33,6 @@ struct Shape {
     channels: usize,
     slots: usize,
     rank: usize,
-}
-
-/// What a layout needs to know of a device.
-#[derive(Clone, Copy, Debug)]
-struct Chip {
-    multiprocessors: usize,
-    shared_limit: usize,
 }
 
 /// What each block has, and where in its shared memory, in bytes.
@@ -288,10 +281,6 @@ impl TokenPass {
         memories: &[&Memory],
         ids: &Buffer<i32>,
     ) -> Result<Option<Self>, BackendError> {
-        let chip = Chip {
-            multiprocessors: gpu.multiprocessors(),
-            shared_limit: gpu.shared_limit(),
-        };
         let shape = |dims: &MambaDims| Shape {
             width: model.config.d_model,
             channels: dims.d_inner,
@@ -303,7 +292,7 @@ impl TokenPass {
         else {
             return Ok(None);
         };
-        let Some(layout) = Layout::of(chip, shape(dims)) else {
+        let Some(layout) = Layout::of(gpu.chip(), shape(dims)) else {
             return Ok(None);
         };
         let grid = Grid {
@@ -311,7 +300,7 @@ impl TokenPass {
             stays: true,
             ..Grid::line(layout.blocks, WARP * (WARPS + 1))
         };
-        if memories.len() != mixers.len() || !gpu.can_stay(KERNEL, grid)? {
+        if memories.len() != mixers.len() || !gpu.can_stay_on_hopper(KERNEL, grid)? {
             return Ok(None);
         }
         let layers = weights.layers.iter().zip(mixers).zip(memories);
@@ -375,10 +364,7 @@ impl TokenPass {
 mod tests {
     use super::*;
 
-    const H200: Chip = Chip {
-        multiprocessors: 132,
-        shared_limit: 227 << 10,
-    };
+    const H200: Chip = Chip::HOPPER;
 
     fn shape([width, channels, slots, rank]: [usize; 4]) -> Shape {
         Shape {

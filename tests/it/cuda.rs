@@ -431,7 +431,7 @@ const fn shape(batch: usize, channels: usize, tokens: usize, groups: usize) -> S
     }
 }
 
-/// With a gate v2 and v3 take their lean form, and v4 is taken; without one the general, and v3 is in its place.
+/// With a gate v2 and v3 take their lean form, and v4 and v5 are taken; without one the general, and v3 is in their place.
 #[test]
 #[ignore = "needs an NVIDIA GPU"]
 fn both_forms_of_a_scan_follow_double_precision() {
@@ -460,16 +460,16 @@ fn both_forms_of_a_scan_follow_double_precision() {
     }
 }
 
-/// Holds what rungs make of seeded operands, several sequences of them, to double precision; `is_in_place`: from states that
-/// the last ones replace.
+/// Holds what rungs make of operands, several sequences of them, to double precision; `is_in_place`: from states that the last
+/// ones replace.
 fn check_measured(
     gpu: &Arc<Gpu>,
-    shape: ScanShape,
+    mut operands: ScanOperands,
     operand: Operand,
     kernels: &[ScanKernel],
     is_in_place: bool,
 ) {
-    let mut operands = ScanOperands::seeded(shape, 2);
+    let shape = operands.shape;
     // y is rounded to the operands' format at the end, by half a unit of its last place.
     let mut of_y = 1e-5;
     if operand == Operand::Bf16 {
@@ -497,6 +497,9 @@ fn check_measured(
     let wanted: Vec<_> = wanted.collect();
     let mut bench = ScanBench::new(gpu, &operands, operand, 0).unwrap();
     for kernel in kernels {
+        if *kernel == ScanKernel::V5 && !takes_v5(&bench, operand) {
+            continue;
+        }
         let found = match is_in_place {
             true => bench.results_in_place(*kernel, initial.as_slice().unwrap()),
             false => bench.results(*kernel),
@@ -515,6 +518,17 @@ fn check_measured(
     }
 }
 
+/// Whether a bench of a shape that v5 takes takes it: not in bf16, and not where blocks have too little shared memory.
+fn takes_v5(bench: &ScanBench, operand: Operand) -> bool {
+    let Some(refused) = bench.refusal(ScanKernel::V5) else {
+        return true;
+    };
+    let said = refused.to_string();
+    let is_small = said.contains("KiB of shared memory");
+    assert!(is_small || operand == Operand::Bf16, "{said}");
+    false
+}
+
 /// What is timed is right: several sequences at once, in both number formats.
 #[test]
 #[ignore = "needs an NVIDIA GPU"]
@@ -524,7 +538,8 @@ fn measured_scans_follow_double_precision() {
         let shape = shape(3, channels, 700, groups);
         for operand in [Operand::F32, Operand::Bf16] {
             for is_in_place in [false, true] {
-                check_measured(&gpu, shape, operand, &ScanKernel::ALL, is_in_place);
+                let operands = ScanOperands::seeded(shape, 2);
+                check_measured(&gpu, operands, operand, &ScanKernel::ALL, is_in_place);
             }
         }
     }
@@ -551,35 +566,130 @@ fn slots_across_lanes_follow_double_precision() {
     ] {
         for operand in [Operand::F32, Operand::Bf16] {
             for is_in_place in [false, true] {
-                check_measured(&gpu, shape, operand, &[ScanKernel::V4], is_in_place);
+                let operands = ScanOperands::seeded(shape, 2);
+                check_measured(&gpu, operands, operand, &[ScanKernel::V4], is_in_place);
             }
         }
     }
 }
 
-/// Asked for alone it says that it does not take a shape; asked for by a backend v3 takes its place.
+/// v5 in all its forms on 132 multiprocessors: blocks of one sequence and of many, texts that fill the last segment and that do
+/// not, channels that fill the last block and that do not, and more blocks than multiprocessors.
 #[test]
 #[ignore = "needs an NVIDIA GPU"]
-fn shapes_that_v4_does_not_take() {
+fn one_launch_for_all_segments_follows_double_precision() {
+    let gpu = CudaBackend::default().gpu().unwrap();
+    let v5 = [ScanKernel::V5];
+    for shape in [
+        shape(1, 16, 65_536, 1),
+        shape(1, 16, 9001, 1),
+        shape(1, 16, 33, 1),
+        shape(1, 16, 1, 1),
+        shape(1, 4, 5000, 1),
+        shape(3, 40, 1000, 2),
+        shape(3, 96, 700, 3),
+        shape(40, 64, 300, 1),
+        shape(1, 1536, 300, 1),
+        // Longer than a block keeps, in tiles of 16 channels and of 32.
+        shape(8, 16, 9000, 1),
+        shape(10, 20, 7001, 1),
+        shape(1, 36, 30_001, 1),
+        shape(2, 160, 9001, 2),
+    ] {
+        for is_in_place in [false, true] {
+            let operands = ScanOperands::seeded(shape, 2);
+            check_measured(&gpu, operands, Operand::F32, &v5, is_in_place);
+        }
+    }
+    // Steps so small that what a segment leaves is kept through many.
+    for tokens in [1000, 9001, 65_536] {
+        let mut operands = ScanOperands::seeded(shape(1, 16, tokens, 1), 2);
+        for bias in &mut operands.delta_bias_d {
+            *bias -= 3.0;
+        }
+        check_measured(&gpu, operands, Operand::F32, &v5, false);
+    }
+}
+
+/// Launch after launch at one place to meet gives the same bits.
+#[test]
+#[ignore = "needs an NVIDIA GPU"]
+fn blocks_meet_again_and_again() {
+    let gpu = CudaBackend::default().gpu().unwrap();
+    for shape in [shape(1, 16, 9001, 1), shape(2, 64, 20_000, 2)] {
+        let operands = ScanOperands::seeded(shape, 3);
+        let bench = ScanBench::new(&gpu, &operands, Operand::F32, 0).unwrap();
+        if !takes_v5(&bench, Operand::F32) {
+            return;
+        }
+        let first = bench.results(ScanKernel::V5).unwrap();
+        bench.time(ScanKernel::V5, 200).unwrap();
+        assert!(bench.results(ScanKernel::V5).unwrap() == first, "{shape:?}");
+    }
+}
+
+/// A model of so few channels that its chunks are scanned in one launch, from the state the chunk before left.
+#[test]
+#[ignore = "needs an NVIDIA GPU"]
+fn chunks_in_one_launch_give_the_scores_of_the_cpu() {
+    let config = r#"{"model_type": "mamba", "hidden_size": 64, "num_hidden_layers": 3, "state_size": 16, "vocab_size": 301}"#;
+    let model = Arc::new(synthetic("narrow", config, Dtype::F32, 7).unwrap());
+    let ids = some_ids(&model, 1500);
+    let mut exact = FastBackend::new(2).unwrap();
+    let wanted = read_and_step(&mut exact, &model, &ids, ids.len());
+    for (rung, mut backend) in cuda().into_iter().enumerate() {
+        for chunk in [64, 257, ids.len()] {
+            let found = read_and_step(&mut *backend, &model, &ids, chunk);
+            for (step, (found, wanted)) in found.iter().zip(&wanted).enumerate() {
+                agree(
+                    &format!("({rung}) in chunks of {chunk}, step {step}"),
+                    found,
+                    wanted,
+                );
+            }
+        }
+    }
+}
+
+/// Asked for alone they say that they do not take a shape; asked for by a backend v3 takes their place.
+#[test]
+#[ignore = "needs an NVIDIA GPU"]
+fn shapes_that_v4_or_v5_does_not_take() {
     let mut backend = CudaBackend::default();
-    backend.scan_kernel = ScanKernel::V4;
     let gpu = backend.gpu().unwrap();
     let of_eight = ScanShape {
         slots: 8,
         ..shape(1, 24, 100, 1)
     };
-    for shape in [of_eight, shape(1, 26, 100, 1), shape(1, 24, 100, 6)] {
-        let operands = ScanOperands::seeded(shape, 4);
-        let bench = ScanBench::new(&gpu, &operands, Operand::F32, 0).unwrap();
-        let refused = bench.results(ScanKernel::V4).unwrap_err().to_string();
-        assert!(refused.contains("choose v3"), "{refused}");
-        assert!(bench.refusal(ScanKernel::V4).is_some());
-        assert!(bench.refusal(ScanKernel::V3).is_none());
-        let input = operands.input(0).unwrap();
-        let (found, wanted) = (backend.scan(&input).unwrap(), in_double(&input));
-        let wanted = wanted.y_ld.into_dyn();
-        assert_close("v3", found.y_ld, &wanted, Tolerance::OfLargest(1e-5));
+    for (kernel, shapes) in [
+        (
+            ScanKernel::V4,
+            [of_eight, shape(1, 26, 100, 1), shape(1, 24, 100, 6)],
+        ),
+        (
+            ScanKernel::V5,
+            [of_eight, shape(1, 26, 100, 1), shape(1, 24, 100, 12)],
+        ),
+    ] {
+        backend.scan_kernel = kernel;
+        for shape in shapes {
+            let operands = ScanOperands::seeded(shape, 4);
+            let bench = ScanBench::new(&gpu, &operands, Operand::F32, 0).unwrap();
+            let refused = bench.results(kernel).unwrap_err().to_string();
+            let parts = [kernel.name(), "choose v3"];
+            assert!(parts.iter().all(|part| refused.contains(part)), "{refused}");
+            assert!(bench.refusal(kernel).is_some());
+            assert!(bench.refusal(ScanKernel::V3).is_none());
+            let input = operands.input(0).unwrap();
+            let (found, wanted) = (backend.scan(&input).unwrap(), in_double(&input));
+            let wanted = wanted.y_ld.into_dyn();
+            assert_close("v3", found.y_ld, &wanted, Tolerance::OfLargest(1e-5));
+        }
     }
+    let operands = ScanOperands::seeded(shape(1, 24, 100, 1), 4);
+    let bench = ScanBench::new(&gpu, &operands, Operand::Bf16, 0).unwrap();
+    assert!(bench.refusal(ScanKernel::V5).is_some(), "bf16");
+    assert!(bench.refusal(ScanKernel::V4).is_none());
 }
 
 /// The states of some channels in the middle, after every token.

@@ -8,11 +8,12 @@ use mambascope_core::state::RecurrentState;
 use mambascope_core::trace::{Probe, Site};
 
 use crate::buffer::Buffer;
+use crate::choose::launch_quickest;
 use crate::gpu::{Gpu, Grid, Kernel, KernelArgs, Use};
+use crate::once;
 use crate::ops::{Conv, Norm, Pairwise, Rows, address, rms_norm};
 use crate::pass::Pass;
 use crate::scan::{LEAN_HELD, Operand, Plan, ScanArgs, lean};
-use crate::slots::launch_quickest;
 use crate::source::Source;
 use crate::weights::MambaWeights;
 
@@ -36,6 +37,14 @@ pub(crate) fn carried(gpu: &Gpu, dims: &MambaDims, tokens: usize) -> (usize, usi
     carried
         .into_iter()
         .fold((0, 0), |most, one| (most.0.max(one.0), most.1.max(one.1)))
+}
+
+/// Words that the blocks of a scan meet in, where it may be v5.
+pub(crate) fn meeting_len(gpu: &Gpu, dims: &MambaDims) -> usize {
+    match dims.d_state {
+        once::SLOTS => once::meeting_len(gpu.chip(), [1, dims.d_inner, dims.d_inner]),
+        _ => 0,
+    }
 }
 
 /// What a scanning block remembers on the device: the convolution's window `[channels, k]`, oldest first, and h `[d, n]`.
@@ -215,6 +224,7 @@ fn scan(
         record: address(record.as_ref()),
         starts: scratch.starts.pointer(),
         sums: scratch.sums.pointer(),
+        meet: scratch.meet.pointer(),
         u_row: d as i32,
         delta_row: d as i32,
         z_row: 2 * d as i32,

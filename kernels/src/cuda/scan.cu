@@ -17,6 +17,8 @@
 //       to the whole chip when there are few channels.
 //   v4  scan_slots.cu: where there are many channels, the slots of one lie across eight lanes, and each exponential is taken
 //       once.
+//   v5  scan_once.cu: v3's segments in one launch, whose blocks wait for one another: where channels are few or texts
+//       short.
 //
 // Of v2 and v3 there is a lean form for the shape most models have, two channels a thread (scan_lean).
 //

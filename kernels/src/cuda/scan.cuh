@@ -1,4 +1,4 @@
-// What the kernels of scan.cu and of scan_slots.cu share; put before both.
+// What the kernels of scan.cu, scan_slots.cu and scan_once.cu share; put before each.
 
 struct ScanArgs {
     const void *u, *delta, *z; // [b, l, d], rows apart by u_row, ...; z may be null
@@ -19,6 +19,7 @@ struct ScanArgs {
     int segment, segments;                           // tokens of a segment, and how many
     int lanes, warp_channels, group_channels, tiles; // the shape of a warp; channels that share B and C; warps they need
     int record_from, record_count;
+    u64 *meet; // v5: what blocks tell one another; zeros before the first launch
 };
 
 // What lies `l` rows of `bytes` bytes further on, in one multiply-add.

@@ -22,7 +22,7 @@ use crate::commands::{Failure, Threads, backend, emit};
 /// Kernels that are a backend's own scan, under the backend's name.
 const CPU_KERNELS: [&str; 2] = ["fast", "naive"];
 /// Kernels of a device, from the plainest on.
-const DEVICE_KERNELS: [&str; 4] = ["v1", "v2", "v3", "v4"];
+const DEVICE_KERNELS: [&str; 5] = ["v1", "v2", "v3", "v4", "v5"];
 
 /// Operands beyond this are a typing error on most machines.
 const MOST_BYTES: u64 = 16 << 30;
@@ -304,7 +304,7 @@ impl OnDevice {
     fn new(operands: &ScanOperands, dtype: Dtype, segments: usize) -> Result<Self, Failure> {
         if let Some(reason) = backends::unavailable("cuda") {
             return Err(Failure::Said(format!(
-                "the kernels v1, v2, v3 and v4 cannot be used here. {reason}"
+                "the kernels v1, v2, v3, v4 and v5 cannot be used here. {reason}"
             )));
         }
         let gpu = CudaBackend::default().gpu()?;
