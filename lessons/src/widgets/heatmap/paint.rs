@@ -3,6 +3,7 @@
 use std::f32::consts::FRAC_PI_2;
 use std::sync::Arc;
 
+use egui::emath::GuiRounding as _;
 use egui::epaint::TextShape;
 use egui::text::{LayoutJob, TextWrapping};
 use egui::{
@@ -136,10 +137,15 @@ fn bar_ticks(scale: &Scale, height: f32) -> Vec<Tick> {
     scale.ticks((height / BAR_PITCH).clamp(2.0, 8.0) as usize)
 }
 
-/// Everything that is drawn for one map in one frame.
-/// By so much of a pixel colours are taken beside where they are drawn: more than rounding, less than can be seen.
-const NUDGE: f32 = 0.02;
+/// By so much of a pixel colours are taken beside where they are drawn, for a number of cells beside each other: a whole number
+/// of their parts of a pixel and a quarter; more than rounding, less than can be seen.
+fn nudge(cells: usize) -> f32 {
+    const ABOUT: f32 = 0.02;
+    let cells = cells.max(1) as f32;
+    ((ABOUT * cells).floor() + 0.25) / cells
+}
 
+/// Everything that is drawn for one map in one frame.
 pub(super) struct Canvas<'a> {
     pub map: &'a Heatmap<'a>,
     pub layout: &'a Layout,
@@ -178,8 +184,11 @@ impl Canvas<'_> {
         let end = |bins: Bins| (bins.first + bins.count * bins.size) as f64;
         let at = |row, col| pos2(self.projection.x(col), self.projection.y(row));
         let rect = Rect::from_min_max(at(start(rows), start(cols)), at(end(rows), end(cols)));
-        // Where two cells meet in the middle of a pixel, every graphics driver rounds to the same one.
-        let nudge = vec2(NUDGE, NUDGE) / (rect.size() * painter.ctx().pixels_per_point());
+        let per_point = painter.ctx().pixels_per_point();
+        // From pixel to pixel: edges of cells are then Nths of a pixel from a pixel's middle, and a quarter of an Nth moved by the
+        // nudge. So no edge meets a middle, where graphics drivers would round differently.
+        let rect = rect.round_to_pixels(per_point);
+        let nudge = vec2(nudge(cols.count), nudge(rows.count)) / (rect.size() * per_point);
         let uv = Rect::from_min_size(nudge.to_pos2(), vec2(1.0, 1.0));
         painter.image(texture.id(), rect, uv, Color32::WHITE);
     }
@@ -458,5 +467,22 @@ mod tests {
     #[test]
     fn only_cells_whose_middle_shows_are_marked() {
         assert_eq!(marked(0.6, 3.0, 10.0, false), [1, 2, 3]);
+    }
+
+    /// Between whole pixels no edge of a cell meets the middle of a pixel, where graphics drivers round differently.
+    #[test]
+    fn edges_keep_from_the_middles_of_pixels() {
+        for cells in [1, 2, 3, 7, 16, 64, 100, 511, 512, 1000] {
+            let nudge = f64::from(nudge(cells));
+            assert!((0.0..=0.25).contains(&nudge), "{cells} cells: {nudge}");
+            for pixels in [1, 15, 64, 333, 512, 768, 777, 1500] {
+                let edges = (0..=cells).map(|i| (i * pixels) as f64 / cells as f64 - nudge);
+                let nearest = edges
+                    .map(|edge| (edge.rem_euclid(1.0) - 0.5).abs())
+                    .fold(1.0, f64::min);
+                let enough = 0.24 / cells as f64;
+                assert!(nearest > enough, "{cells} cells on {pixels}: {nearest}");
+            }
+        }
     }
 }
