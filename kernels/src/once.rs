@@ -21,8 +21,8 @@ const MOST_BLOCKS: usize = 160;
 const SEGMENTS: usize = 32;
 /// Tokens of a segment that a block has room for in the resident form.
 const RESIDENT_TOKENS: usize = 16;
-/// All blocks of a launch add to a counter, together `1 << 16`.
-const MOST_BLOCKS_OF_ALL: usize = 1 << 16;
+/// Blocks of a launch: a counter has room for `1 << 16`, and a grid for one less in any direction but the first.
+const MOST_BLOCKS_OF_ALL: usize = (1 << 16) - 1;
 /// Shared memory that a kernel has beside what it is given, in whole lines.
 const FIXED: usize = 128;
 /// Words of `meet` before its packets, and words of packets that a row of a block takes.
