@@ -295,6 +295,7 @@ impl TokenPass {
         let Some(layout) = Layout::of(gpu.chip(), shape(dims)) else {
             return Ok(None);
         };
+        // It does not wait for the launch before it, and must not begin sooner.
         let grid = Grid {
             shared: layout.shared,
             stays: true,

@@ -78,18 +78,19 @@ __device__ __forceinline__ u32 clock_of_chip() {
 // Of all who compute.
 __device__ __forceinline__ void meet() { asm volatile("bar.sync 1, %0;" ::"n"(TOKEN_THREADS) : "memory"); }
 
-// Two packets, once both have the turn. Who looks at once delays them: they cannot be there sooner than FIRST_LOOK.
+// Two packets, once both have the turn.
 __device__ __forceinline__ float2 await_pair(const u64 *packets, u32 turn) {
     u64 a, b;
-    u32 begin = clock_of_chip();
-    while (clock_of_chip() - begin < FIRST_LOOK) {}
     do asm volatile("ld.relaxed.gpu.global.v2.u64 {%0, %1}, [%2];" : "=l"(a), "=l"(b) : "l"(packets) : "memory");
     while ((u32)(a >> 32) != turn || (u32)(b >> 32) != turn);
     return make_float2(__uint_as_float((u32)a), __uint_as_float((u32)b));
 }
 
-// take(k, values k and k + 1) for all of an even number of packets, among the threads.
+// take(k, values k and k + 1) for all of an even number of packets, among the threads. They are just being made: they cannot
+// be there sooner than FIRST_LOOK, and to look at them delays them.
 template <typename F> __device__ __forceinline__ void await_all(const u64 *packets, int count, u32 turn, F take) {
+    u32 begin = clock_of_chip();
+    while (clock_of_chip() - begin < FIRST_LOOK) {}
 #pragma unroll 1
     for (int k = 2 * threadIdx.x; k < count; k += 2 * TOKEN_THREADS) take(k, await_pair(packets + k, turn));
 }
