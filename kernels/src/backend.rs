@@ -8,9 +8,10 @@ use mambascope_core::model::Model;
 use mambascope_core::scan::{ScanInput, ScanOutput, SegmentStarts, SsdInput, SsdOutput};
 use ndarray::Array3;
 
+use crate::alone::scan_alone;
 use crate::device;
 use crate::gpu::{Gpu, Use};
-use crate::scan::{ScanKernel, scan_alone};
+use crate::scan::ScanKernel;
 use crate::session::CudaSession;
 use crate::ssd::ssd_alone;
 use crate::weights::DeviceModel;

@@ -1,6 +1,7 @@
 //! CUDA for Mambascope: the only crate that speaks to a device. [`device`] tells whether there is one; [`CudaBackend`] runs
 //! models on it. The kernels are in `cuda/`, and in `ptx/` as a machine without a toolkit loads them.
 
+mod alone;
 mod backend;
 pub mod bench;
 mod blocks;

@@ -1,16 +1,8 @@
-//! The selective scan on the device: which kernel, how the work is cut, and a scan on operands of its own.
-
-use std::ops::Range;
-use std::sync::Arc;
+//! The selective scan on the device: the rungs, and how v1 to v3 cut the work. A scan on operands of its own: alone.rs.
 
 use mambascope_core::backend::BackendError;
-use mambascope_core::scan::{Projection, ScanInput, ScanOutput, SegmentStarts, sequential};
-use ndarray::{Array2, Array3};
 
-use crate::buffer::Buffer;
-use crate::gpu::{Gpu, Grid, Kernel, KernelArgs, Use};
-use crate::once::{OncePlan, launch_once, meeting};
-use crate::slots::{SlotsPlan, launch_slots};
+use crate::gpu::{Gpu, Grid, Kernel, KernelArgs};
 use crate::source::Source;
 
 /// Most slots a channel can have.
@@ -147,7 +139,7 @@ pub(crate) struct Plan {
     /// Channels that share B and C.
     pub(crate) group_channels: usize,
     tiles: usize,
-    segment: usize,
+    pub(crate) segment: usize,
     pub(crate) segments: usize,
     /// No fewer than any plan for fewer tokens has.
     most_segments: usize,
@@ -364,211 +356,13 @@ pub(crate) fn launch_segments(
     gpu.launch(Kernel(Source::Scan, full), grid, &args)
 }
 
-/// B or C on the device, with its strides: between tokens, between groups, and channels a group.
-fn projection(
-    gpu: &Arc<Gpu>,
-    values: &Projection<'_, f32>,
-    channels: usize,
-) -> Result<(Buffer<f32>, [i32; 3]), BackendError> {
-    match values {
-        Projection::Selective(lgn) => {
-            let (_, groups, slots) = lgn.dim();
-            let strides = [groups * slots, slots, channels / groups];
-            Ok((
-                Buffer::of_array(gpu, Use::Activations, lgn.view())?,
-                strides.map(|n| n as i32),
-            ))
-        }
-        // Every channel a group of its own, the same for every token.
-        Projection::Constant(dn) => Ok((
-            Buffer::of_array(gpu, Use::Activations, dn.view())?,
-            [0, dn.ncols() as i32, 1],
-        )),
-    }
-}
-
-/// One sequence, its operands copied there and its results back; the states of the channels `watched` after every token too,
-/// `[l, watched, n]`, and those before each segment. Where v4 or v5 is asked for and does not take it, by v3.
-///
-/// # Errors
-/// When an operand does not fit, there are more than [`MOST_SLOTS`] slots, channels that are not there are watched, or the
-/// device refuses.
-pub(crate) fn scan_alone(
-    gpu: &Arc<Gpu>,
-    input: &ScanInput<'_, f32>,
-    kernel: ScanKernel,
-    watched: Range<usize>,
-) -> Result<(ScanOutput<f32>, Array3<f32>, SegmentStarts), BackendError> {
-    input.validate()?;
-    let (tokens, channels, slots) = input.dims();
-    if slots > MOST_SLOTS {
-        return Err(too_many_slots(slots));
-    }
-    if watched.end > channels {
-        return Err(BackendError::Device(format!(
-            "The states of channels {watched:?} were asked for, and the scan has {channels} channels: ask for fewer."
-        )));
-    }
-    let states = [tokens, watched.len(), slots];
-    if tokens == 0 || channels == 0 || slots == 0 {
-        // Nothing to launch for; the skip and the gate may be all there is.
-        let starts = SegmentStarts {
-            segment: tokens,
-            h_sdn: Array3::zeros([0, channels, slots]),
-        };
-        let output = sequential(input, |_, _| ())?;
-        return Ok((output, Array3::zeros(states), starts));
-    }
-    let u = Buffer::of_array(gpu, Use::Activations, input.u_ld)?;
-    let delta = Buffer::of_array(gpu, Use::Activations, input.delta_ld)?;
-    let a = Buffer::of_array(gpu, Use::Activations, input.a_dn)?;
-    let z = input
-        .z_ld
-        .map(|z| Buffer::of_array(gpu, Use::Activations, z))
-        .transpose()?;
-    let bias = input
-        .delta_bias_d
-        .map(|bias| Buffer::of_array(gpu, Use::Activations, bias))
-        .transpose()?;
-    let skip = input
-        .d_skip_d
-        .map(|skip| Buffer::of_array(gpu, Use::Activations, skip))
-        .transpose()?;
-    let initial = input
-        .initial_dn
-        .map(|h| Buffer::of_array(gpu, Use::Activations, h))
-        .transpose()?;
-    let (b, [b_token, b_group, b_channels]) = projection(gpu, &input.b, channels)?;
-    let (c, [c_token, c_group, c_channels]) = projection(gpu, &input.c, channels)?;
-    let group_channels = greatest_common_divisor(b_channels as usize, c_channels as usize);
-    let segments = match kernel {
-        ScanKernel::V1 | ScanKernel::V2 => 1,
-        ScanKernel::V3 | ScanKernel::V4 | ScanKernel::V5 => 0,
-    };
-    let pointer = |buffer: &Option<Buffer<f32>>| buffer.as_ref().map_or(0, Buffer::pointer);
-    let record = if watched.is_empty() {
-        None
-    } else {
-        let len = states.iter().product();
-        Some(Buffer::<f32>::new(gpu, Use::Activations, len)?)
-    };
-    let row = channels as i32;
-    let args = ScanArgs {
-        u: u.pointer(),
-        delta: delta.pointer(),
-        z: pointer(&z),
-        bias: pointer(&bias),
-        a: a.pointer(),
-        skip: pointer(&skip),
-        b: b.pointer(),
-        c: c.pointer(),
-        initial: pointer(&initial),
-        record: pointer(&record),
-        record_from: watched.start as i32,
-        record_count: watched.len() as i32,
-        u_row: row,
-        delta_row: row,
-        z_row: row,
-        y_row: row,
-        b_token,
-        b_group,
-        b_channels,
-        c_token,
-        c_group,
-        c_channels,
-        tokens: tokens as i32,
-        channels: row,
-        slots: slots as i32,
-        softplus: input.delta_softplus.into(),
-        ..ScanArgs::default()
-    };
-    let plan = Plan::new(
-        [1, tokens, channels, slots],
-        group_channels,
-        gpu.multiprocessors(),
-        segments,
-        lean(&args, Operand::F32),
-    );
-    let (starts, sums) = plan.carried(1, channels, slots);
-    let results = [tokens * channels, channels * slots, starts, sums]
-        .map(|len| Buffer::<f32>::new(gpu, Use::Activations, len));
-    // What a kernel forgets to write is then no number.
-    for result in results.iter().flatten().chain(&record) {
-        result.fill(0xff)?;
-    }
-    let [y, last, starts, sums] = results;
-    let (y, last, starts, sums) = (y?, last?, starts?, sums?);
-    let args = ScanArgs {
-        y: y.pointer(),
-        last: last.pointer(),
-        starts: starts.pointer(),
-        sums: sums.pointer(),
-        ..args
-    };
-    let cut = launch_alone(gpu, &args, &plan, kernel)?;
-    let y = y.download(0, tokens * channels)?;
-    let last = last.download(0, channels * slots)?;
-    let recorded = record.map_or(Ok(Vec::new()), |record| record.download(0, record.len()))?;
-    let before = starts.download(0, cut * channels * slots)?;
-    let [_, width, _] = states;
-    let output = ScanOutput {
-        y_ld: Array2::from_shape_fn((tokens, channels), |(l, d)| y[l * channels + d]),
-        last_dn: Array2::from_shape_fn((channels, slots), |(d, n)| last[d * slots + n]),
-    };
-    let states = Array3::from_shape_fn(states, |(l, d, n)| recorded[(l * width + d) * slots + n]);
-    let starts = SegmentStarts {
-        segment: plan.segment,
-        h_sdn: Array3::from_shape_fn([cut, channels, slots], |(s, d, n)| {
-            before[(s * channels + d) * slots + n]
-        }),
-    };
-    Ok((output, states, starts))
-}
-
-/// Runs a rung on one sequence, or v3 where the rung does not take it; how many segments there are states before.
-fn launch_alone(
-    gpu: &Arc<Gpu>,
-    args: &ScanArgs,
-    plan: &Plan,
-    kernel: ScanKernel,
-) -> Result<usize, BackendError> {
-    let operand = Operand::F32;
-    match kernel {
-        ScanKernel::V1 => {
-            launch_plain(gpu, args, operand, 1)?;
-            return Ok(0);
-        }
-        ScanKernel::V4 => {
-            if let Some(slots) = SlotsPlan::new(gpu.chip(), args, plan, operand, 1) {
-                launch_slots(gpu, args, &slots, 1)?;
-                return Ok(0);
-            }
-        }
-        ScanKernel::V5 => {
-            if let Some(once) = OncePlan::ready(gpu, args, plan, operand, 1)? {
-                let meet = meeting(gpu, Some(&once))?;
-                let args = ScanArgs {
-                    meet: meet.pointer(),
-                    ..*args
-                };
-                launch_once(gpu, &args, &once, 1)?;
-                return Ok(0);
-            }
-        }
-        ScanKernel::V2 | ScanKernel::V3 => {}
-    }
-    launch_segments(gpu, args, plan, operand, 1)?;
-    // Nothing is carried where there is one segment, as there is for v2.
-    Ok(if plan.segments > 1 { plan.segments } else { 0 })
-}
-
 pub(crate) fn too_many_slots(slots: usize) -> BackendError {
     BackendError::Device(format!(
         "The CUDA scan has room for {MOST_SLOTS} slots a channel, and this one has {slots}: choose a CPU backend."
     ))
 }
 
-fn greatest_common_divisor(a: usize, b: usize) -> usize {
+pub(crate) fn greatest_common_divisor(a: usize, b: usize) -> usize {
     if b == 0 {
         a
     } else {
