@@ -267,6 +267,8 @@ impl CudaSession {
             Some(token) if pass.may_fuse() => {
                 if pass.is_poisoning {
                     scratch.poison()?;
+                    // Begun from nothing here, where blocks in launches of their own go on from it.
+                    scratch.x.fill(0xff)?;
                 }
                 token.run(gpu, &scratch.x)?;
             }

@@ -188,6 +188,9 @@ impl Canvas<'_> {
         // From pixel to pixel: edges of cells are then Nths of a pixel from a pixel's middle, and a quarter of an Nth moved by the
         // nudge. So no edge meets a middle, where graphics drivers would round differently.
         let rect = rect.round_to_pixels(per_point);
+        if !rect.is_positive() {
+            return;
+        }
         let nudge = vec2(nudge(cols.count), nudge(rows.count)) / (rect.size() * per_point);
         let uv = Rect::from_min_size(nudge.to_pos2(), vec2(1.0, 1.0));
         painter.image(texture.id(), rect, uv, Color32::WHITE);
