@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use cudarc::driver::CudaGraph;
-use cudarc::driver::sys::{CUgraphInstantiate_flags, CUstreamCaptureMode};
+use cudarc::driver::sys::{CUgraphInstantiate_flags, CUresult, CUstreamCaptureMode};
+use cudarc::driver::{CudaGraph, DriverError};
 use mambascope_core::backend::{BackendError, Session, check_ids};
 use mambascope_core::generate::{Sampler, Sampling};
 use mambascope_core::model::{BlockDims, FeedForwardDims, MixerDims, Model};
@@ -185,12 +185,14 @@ impl CudaSession {
             (Some(Captured(graph)), true) => graph
                 .launch()
                 .map_err(|error| refusal("launching the pass of a token", error))?,
-            (None, true) if self.is_warm => {
-                let captured = self.capture()?;
-                let launched = captured.0.launch();
-                launched.map_err(|error| refusal("launching the pass of a token", error))?;
-                self.step = Some(captured);
-            }
+            (None, true) if self.is_warm => match self.capture()? {
+                Some(captured) => {
+                    let launched = captured.0.launch();
+                    launched.map_err(|error| refusal("launching the pass of a token", error))?;
+                    self.step = Some(captured);
+                }
+                None => self.pass(tokens, is_step, tap)?,
+            },
             (_, may_capture) => {
                 self.pass(tokens, is_step, tap)?;
                 self.is_warm |= may_capture;
@@ -219,8 +221,9 @@ impl CudaSession {
         }
     }
 
-    /// Records the launches of a token's pass instead of making them.
-    fn capture(&mut self) -> Result<Captured, BackendError> {
+    /// Records the launches of a token's pass instead of making them. Nothing where another thread's work ended the recording,
+    /// as memory given back does, of which the driver waits for the whole device: another token may be recorded.
+    fn capture(&mut self) -> Result<Option<Captured>, BackendError> {
         let stream = Arc::clone(self.gpu.stream());
         let refused = |error| refusal("capturing the pass of a token", error);
         stream
@@ -229,9 +232,12 @@ impl CudaSession {
         let passed = self.pass(1, true, None);
         // The capture ends in any case; a pass that failed is what there is to say.
         let graph = stream.end_capture(CUgraphInstantiate_flags(0));
+        if let Err(DriverError(CUresult::CUDA_ERROR_STREAM_CAPTURE_INVALIDATED)) = graph {
+            return Ok(None);
+        }
         passed?;
         match graph.map_err(refused)? {
-            Some(graph) => Ok(Captured(graph)),
+            Some(graph) => Ok(Some(Captured(graph))),
             None => Err(BackendError::Device(
                 "CUDA captured nothing of a token's pass. Choose a CPU backend and report the sentence.".to_owned(),
             )),

@@ -375,6 +375,44 @@ fn sessions_side_by_side_do_not_meet() {
     }
 }
 
+/// What the driver stops the device for, as it does when other parts of the program start and load their kernels, ends a
+/// recording of a token's pass: the token is then read without one.
+#[test]
+#[ignore = "needs an NVIDIA GPU"]
+fn what_ends_a_recording_ends_no_text() {
+    let model = load("mamba1-tiny");
+    let ids = some_ids(&model, 5);
+    let mut backend = CudaBackend::default();
+    // One pass that is not recorded, one that is, and one of the recording.
+    let mut write = || {
+        let mut session = backend.open(&model).unwrap();
+        session.prefill(&ids, &mut ()).unwrap();
+        for _ in 0..3 {
+            let id = argmax(session.logits().unwrap());
+            session.step(id, &mut ()).unwrap();
+        }
+        session.logits().unwrap().to_vec()
+    };
+    let wanted = write();
+    // Each loads its kernels anew, and starts and ends the library of products, which waits for the device.
+    let (name, config) = WIDE[0];
+    let large = Arc::new(synthetic(name, config, Dtype::Bf16, 5).unwrap());
+    let many = some_ids(&large, 200);
+    let start = || {
+        for _ in 0..4 {
+            let mut starting = CudaBackend::default();
+            let mut session = starting.open(&large).unwrap();
+            session.prefill(&many, &mut ()).unwrap();
+        }
+    };
+    std::thread::scope(|scope| {
+        let starting = [(); 8].map(|()| scope.spawn(start));
+        while !starting.iter().all(|thread| thread.is_finished()) {
+            assert!(write() == wanted);
+        }
+    });
+}
+
 #[test]
 #[ignore = "needs an NVIDIA GPU"]
 fn what_cannot_be_read_is_refused_as_on_the_cpu() {
