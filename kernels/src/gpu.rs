@@ -82,8 +82,8 @@ struct Origin {
     text: String,
 }
 
-/// The first chip, by its compute capability without the point, whose launches can overlap.
-const FIRST_TO_OVERLAP: i32 = 90;
+/// The first chip, by its compute capability without the point, whose launches can overlap, and that has a copy engine.
+const HOPPER: i32 = 90;
 /// The first driver, by its CUDA (1000 · major + 10 · minor), that takes such launches into a graph.
 const FIRST_TO_CAPTURE_OVERLAPS: i32 = 12_030;
 
@@ -224,7 +224,7 @@ impl Gpu {
             loaded: Mutex::default(),
             capability: (10 * major + minor) as u32,
             can_overlap: device::cuda_version().map_err(starting)? >= FIRST_TO_CAPTURE_OVERLAPS
-                && 10 * major + minor >= FIRST_TO_OVERLAP,
+                && 10 * major + minor >= HOPPER,
             can_keep_blocks,
             chip,
             in_use: Default::default(),
@@ -249,6 +249,11 @@ impl Gpu {
 
     pub(crate) fn chip(&self) -> Chip {
         self.device.chip
+    }
+
+    /// Whether a kernel compiled for this chip may have tiles brought by the copy engine.
+    pub(crate) fn has_copy_engine(&self) -> bool {
+        self.device.capability >= HOPPER as u32
     }
 
     /// How many multiprocessors it has.

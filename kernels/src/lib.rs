@@ -19,6 +19,7 @@ mod session;
 mod slots;
 pub mod source;
 mod ssd;
+mod tiles;
 mod token;
 mod weights;
 

@@ -1,22 +1,28 @@
 //! v4 of the selective scan (scan_slots.cu): which shapes it takes, and how it lays them out. Where it is the quicker one:
 //! choose.rs.
 
+use cudarc::driver::sys::CUtensorMap;
 use mambascope_core::backend::BackendError;
 use mambascope_core::scan::ScanShape;
 
-use crate::gpu::{Chip, Gpu, Grid, Kernel};
+use crate::gpu::{Chip, Gpu, Grid, Kernel, KernelArgs};
 use crate::scan::{Operand, Plan, ScanArgs};
 use crate::source::Source;
+use crate::tiles::{Matrix, tiles};
 
 const WARP: usize = 32;
 /// Slots of a channel.
 const SLOTS: usize = 16;
-/// `CHUNK`, `AHEAD` and `FINISHERS` in scan_slots.cu.
+/// `CHUNK`, `AHEAD` and `CHUNKS_A_ROUND` in scan_slots.cu.
 const CHUNK: usize = 32;
 const AHEAD: usize = 6;
-const FINISHERS: usize = 4;
+const CHUNKS_A_ROUND: usize = 2;
+/// Warps of a block that make Δ and the gates, and that copy.
+const HELPERS: usize = 3;
 /// Channels that a warp carries the states of.
 const CHANNELS_OF_A_WARP: usize = 4;
+/// Bytes of a multiprocessor's shared memory that the driver keeps of each block's.
+const KEPT_BACK: usize = 1 << 10;
 /// Warps with states that a block can have.
 const WIDTHS: [usize; 2] = [2, 3];
 
@@ -29,20 +35,38 @@ pub(crate) struct SlotsPlan {
     /// Channels that share B and C, and blocks that share these channels.
     group_channels: usize,
     tiles: usize,
-    /// Blocks of the whole scan, and how many a multiprocessor gets after one another.
+    /// Blocks of the whole scan.
     pub(crate) blocks: usize,
-    pub(crate) rounds: usize,
+    /// Whether two of them are beside each other on a multiprocessor, which more blocks than multiprocessors are.
+    is_paired: bool,
 }
+
+/// `SlotsArgs` of scan_slots.cu.
+#[repr(C)]
+struct SlotsArgs {
+    u: CUtensorMap,
+    delta: CUtensorMap,
+    z: CUtensorMap,
+    scan: ScanArgs,
+    /// To the 64 bytes on which a map begins.
+    rest: [u64; 6],
+}
+
+#[expect(unsafe_code, reason = "laid out as in scan_slots.cu")]
+// SAFETY: the same fields in the same order: three maps of 128 bytes on 64, and `ScanArgs`, which is laid out as there; what is
+// left of the last 64 bytes is a field here.
+unsafe impl KernelArgs for SlotsArgs {}
 
 /// Bytes of shared memory for a block: `SlotsRoom` in scan_slots.cu.
 fn shared(warps: usize, operand: Operand) -> usize {
     let channels = CHANNELS_OF_A_WARP * warps;
     let float = size_of::<f32>();
     let raw = (AHEAD + 1) * CHUNK * (2 * SLOTS + 3 * channels) * operand.bytes();
-    let gates = 4 * 2 * CHUNK * channels * float;
-    let steps = 3 * channels * (CHUNK + 2) * 2 * float;
+    let gates = 4 * channels * (CHUNK + 2) * 2 * float;
+    let steps = 3 * channels * (CHUNK + 4) * 2 * float;
     let parts = 2 * CHUNK * channels * (SLOTS / 2) * float;
-    raw + gates + steps + parts
+    let arrivals = (AHEAD + 1) * size_of::<u64>();
+    raw + gates + steps + parts + arrivals
 }
 
 /// Whether rows begin, and stay, on the bytes of four values at every fourth channel.
@@ -66,8 +90,8 @@ impl SlotsPlan {
         operand: Operand,
         batch: usize,
     ) -> Option<Self> {
-        // The last chunk is counted to its end.
-        let is_countable = args.tokens <= i32::MAX - CHUNK as i32;
+        // Rounds are counted to their end, and what is brought ahead beyond it.
+        let is_countable = args.tokens <= i32::MAX - ((CHUNKS_A_ROUND + AHEAD) * CHUNK) as i32;
         let is_taken = plan.is_lean && is_countable && is_in_fours(args, operand);
         let channels = [args.channels as usize, plan.group_channels];
         is_taken
@@ -75,8 +99,7 @@ impl SlotsPlan {
             .flatten()
     }
 
-    /// For so many channels in all and in a group, in the usual shape. A round takes about as long with two warps as with three
-    /// (each channel's recurrence is what is waited for), so two are taken where they need no more rounds.
+    /// For so many channels in all and in a group, in the usual shape, with as many warps as are quicker.
     pub(crate) fn of(
         chip: Chip,
         operand: Operand,
@@ -90,24 +113,48 @@ impl SlotsPlan {
             let width = CHANNELS_OF_A_WARP * warps;
             let tiles = group_channels.div_ceil(width);
             let blocks = batch * (channels / group_channels) * tiles;
+            let shared = shared(warps, operand);
+            // Of a multiprocessor's memory a block takes as much more as a block's limit leaves.
+            let has_room_for_two = 2 * (shared + KEPT_BACK) <= chip.shared_limit + KEPT_BACK;
             let plan = Self {
                 warps,
                 operand,
                 group_channels,
                 tiles,
                 blocks,
-                rounds: blocks.div_ceil(chip.multiprocessors),
+                is_paired: blocks > chip.multiprocessors && has_room_for_two,
             };
-            let fits = group_channels >= width && shared(warps, operand) <= chip.shared_limit;
-            fits.then_some(plan)
+            (group_channels >= width && shared <= chip.shared_limit).then_some(plan)
         });
-        plans.min_by_key(|plan| plan.rounds)
+        plans.min_by(|one, other| {
+            let nanos = |plan: &Self| plan.nanos_a_token(chip);
+            nanos(one).total_cmp(&nanos(other))
+        })
+    }
+
+    /// Nanoseconds of a token of all sequences, by what an H100 took: a block alone on its multiprocessor, and two beside each
+    /// other.
+    pub(crate) fn nanos_a_token(&self, chip: Chip) -> f64 {
+        let [alone, two] = match (self.operand, self.warps) {
+            (Operand::F32, 2) => [12.1, 21.1],
+            (Operand::F32, _) => [14.4, 27.5],
+            (Operand::Bf16, 2) => [14.0, 25.5],
+            (Operand::Bf16, _) => [17.2, 29.4],
+        };
+        let at_once = chip.multiprocessors * if self.is_paired { 2 } else { 1 };
+        let [rounds, rest] = [self.blocks / at_once, self.blocks % at_once];
+        let last = match rest {
+            0 => 0.0,
+            rest if rest <= chip.multiprocessors => alone,
+            _ => two,
+        };
+        rounds as f64 * if self.is_paired { two } else { alone } + last
     }
 
     fn grid(&self, batch: usize, channels: usize) -> Grid {
         Grid {
             blocks: [channels / self.group_channels * self.tiles, 1, batch],
-            threads: [WARP * (self.warps + 1 + FINISHERS), 1, 1],
+            threads: [WARP * (2 * self.warps + HELPERS), 1, 1],
             shared: shared(self.warps, self.operand),
             // Alone it has nothing to read before the launch before it is done.
             overlaps: false,
@@ -115,12 +162,34 @@ impl SlotsPlan {
         }
     }
 
+    /// u, Δ and z as the copy engine sees them, of which a block has tiles.
+    fn maps(&self, args: &ScanArgs, batch: usize) -> Result<[CUtensorMap; 3], BackendError> {
+        let sizes = [batch, args.tokens as usize, args.channels as usize];
+        let map = |pointer, row| {
+            let matrix = Matrix {
+                pointer,
+                sizes,
+                row: row as usize,
+            };
+            tiles(&matrix, [CHUNK, CHANNELS_OF_A_WARP * self.warps])
+        };
+        Ok([
+            map(args.u, args.u_row)?,
+            map(args.delta, args.delta_row)?,
+            map(args.z, args.z_row)?,
+        ])
+    }
+
     fn kernel(&self) -> &'static str {
-        match (self.operand, self.warps) {
-            (Operand::F32, 2) => "scan_slots_f32_2",
-            (Operand::F32, _) => "scan_slots_f32_3",
-            (Operand::Bf16, 2) => "scan_slots_bf16_2",
-            (Operand::Bf16, _) => "scan_slots_bf16_3",
+        match (self.operand, self.warps, self.is_paired) {
+            (Operand::F32, 2, false) => "scan_slots_f32_2",
+            (Operand::F32, _, false) => "scan_slots_f32_3",
+            (Operand::F32, 2, true) => "scan_slots_f32_2_pair",
+            (Operand::F32, _, true) => "scan_slots_f32_3_pair",
+            (Operand::Bf16, 2, false) => "scan_slots_bf16_2",
+            (Operand::Bf16, _, false) => "scan_slots_bf16_3",
+            (Operand::Bf16, 2, true) => "scan_slots_bf16_2_pair",
+            (Operand::Bf16, _, true) => "scan_slots_bf16_3_pair",
         }
     }
 }
@@ -132,12 +201,25 @@ pub(crate) fn launch_slots(
     plan: &SlotsPlan,
     batch: usize,
 ) -> Result<(), BackendError> {
-    let args = ScanArgs {
+    let scan = ScanArgs {
         group_channels: plan.group_channels as i32,
         tiles: plan.tiles as i32,
         ..*args
     };
-    let grid = plan.grid(batch, args.channels as usize);
+    // Of bf16 a row of twelve channels has 24 bytes; the engine takes 16, 32, 48.
+    let has_engine = gpu.has_copy_engine() && plan.operand == Operand::F32;
+    let [u, delta, z] = match has_engine {
+        true => plan.maps(&scan, batch)?,
+        false => [CUtensorMap { opaque: [0; 16] }; 3],
+    };
+    let args = SlotsArgs {
+        u,
+        delta,
+        z,
+        scan,
+        rest: [0; 6],
+    };
+    let grid = plan.grid(batch, scan.channels as usize);
     gpu.launch(Kernel(Source::ScanSlots, plan.kernel()), grid, &args)
 }
 
@@ -203,11 +285,43 @@ mod tests {
         assert_eq!([of(64), of(99), of(163)], [None, Some(2), Some(3)]);
     }
 
+    #[test]
+    fn what_the_kernel_takes_has_no_holes() {
+        let maps = 3 * size_of::<CUtensorMap>();
+        assert_eq!(std::mem::offset_of!(SlotsArgs, scan), maps);
+        assert_eq!(
+            size_of::<SlotsArgs>(),
+            (maps + size_of::<ScanArgs>()).next_multiple_of(64)
+        );
+        assert_eq!(size_of::<ScanArgs>() + 6 * 8, 256);
+    }
+
+    /// Blocks of three warps where all of them have a multiprocessor each, of two where these are as quick, and two beside each
+    /// other where there are more; on a chip without room for two, after one another.
+    #[test]
+    fn as_many_warps_are_taken_as_are_quicker() {
+        let found = |batch, channels| {
+            let plan = plan(batch, [channels; 2]).unwrap();
+            (plan.warps, plan.is_paired)
+        };
+        assert_eq!(found(1, 1536), (3, false));
+        assert_eq!(found(16, 64), (2, false));
+        assert_eq!(found(1, 2048), (2, true));
+        assert_eq!(found(8, 2048), (3, true));
+        let small = Chip {
+            multiprocessors: 128,
+            shared_limit: 99 << 10,
+        };
+        let plan = SlotsPlan::of(small, Operand::F32, 1, [1536; 2]).unwrap();
+        assert_eq!((plan.warps, plan.is_paired), (2, false));
+        assert_eq!(plan.nanos_a_token(small), 2.0 * 12.1);
+    }
+
     /// The sums that scan_slots.cu asserts.
     #[test]
     fn shared_memory_is_what_the_kernel_lays_out() {
         let of = |operand| [2, 3].map(|warps| shared(warps, operand));
-        assert_eq!(of(Operand::F32), [81_280, 107_584]);
-        assert_eq!(of(Operand::Bf16), [56_192, 77_120]);
+        assert_eq!(of(Operand::F32), [82_232, 108_984]);
+        assert_eq!(of(Operand::Bf16), [57_144, 78_520]);
     }
 }
