@@ -8,8 +8,8 @@ use crate::once::{Form, OncePlan, launch_once};
 use crate::scan::{Operand, Plan, ScanArgs, ScanKernel, launch_segments};
 use crate::slots::{SlotsPlan, launch_slots};
 
-/// Nanoseconds of v3: 9 µs for a launch and its beginning, 0.8 for each token and channel a multiprocessor has, 0.67 more in all segments but the last, a third more
-/// where a thread has one channel, and 16 µs more for three launches than for one.
+/// Nanoseconds of v3: 9 µs for a launch and its beginning, 0.8 for each token and channel a multiprocessor has, 0.67 more in all
+/// segments but the last, a third more where a thread has one channel, and 16 µs more for three launches than for one.
 fn of_segments(chip: Chip, [batch, tokens, channels]: [usize; 3], plan: &Plan) -> f64 {
     let work = (batch * tokens * channels) as f64 / chip.multiprocessors as f64;
     let again = (plan.segments - 1) as f64 / plan.segments as f64;

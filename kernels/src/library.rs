@@ -2,9 +2,19 @@
 
 use std::ffi::c_void;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use cudarc::cublas::{result, sys};
 use mambascope_core::backend::BackendError;
+
+/// Held while the library starts or ends, and while a token's pass is recorded: the library then waits for the device, which
+/// ends recordings in any thread, and is refused while there is one.
+static STILL: Mutex<()> = Mutex::new(());
+
+/// Until it is dropped no pass is recorded elsewhere, and the library neither starts nor ends.
+pub(crate) fn hold_still() -> MutexGuard<'static, ()> {
+    STILL.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// A way to the library, made once for a device.
 pub(crate) struct Library {
@@ -32,6 +42,7 @@ pub(crate) struct SplitProduct {
 impl Library {
     /// `None` where there is none, or it does not start.
     pub(crate) fn find() -> Option<Self> {
+        let _still = hold_still();
         // cudarc panics where a library lacks a function.
         catch_unwind(|| {
             is_present().then(|| result::create_handle().ok().map(|handle| Self { handle }))
@@ -103,6 +114,7 @@ impl Library {
 
 impl Drop for Library {
     fn drop(&mut self) {
+        let _still = hold_still();
         #[expect(unsafe_code, reason = "a call of C")]
         // SAFETY: the handle was made by the library and is not used after this. What it says at the end changes nothing.
         let _ = unsafe { result::destroy_handle(self.handle) };

@@ -15,6 +15,7 @@ use crate::blocks::mamba::Memory;
 use crate::blocks::{attention, feed_forward, mamba, mamba2};
 use crate::buffer::{Buffer, Mailbox};
 use crate::gpu::{Gpu, Use, refusal};
+use crate::library::hold_still;
 use crate::ops::{self, End, Product, Rows};
 use crate::pass::{Pass, Scratch};
 use crate::sample::{Drawer, can_draw};
@@ -221,9 +222,10 @@ impl CudaSession {
         }
     }
 
-    /// Records the launches of a token's pass instead of making them. Nothing where another thread's work ended the recording,
-    /// as memory given back does, of which the driver waits for the whole device: another token may be recorded.
+    /// Records the launches of a token's pass instead of making them. Nothing where other work ended the recording, as all does
+    /// that waits for the whole device: the next token is tried again. (cuBLAS's own waiting keeps out of the way.)
     fn capture(&mut self) -> Result<Option<Captured>, BackendError> {
+        let _still = hold_still();
         let stream = Arc::clone(self.gpu.stream());
         let refused = |error| refusal("capturing the pass of a token", error);
         stream

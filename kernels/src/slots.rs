@@ -17,11 +17,11 @@ const SLOTS: usize = 16;
 const CHUNK: usize = 32;
 const AHEAD: usize = 6;
 const CHUNKS_A_ROUND: usize = 2;
-/// Warps of a block that make Δ and the gates, and that copy.
+/// Warps of a block that make Δ and the gates, and that bring operands.
 const HELPERS: usize = 3;
 /// Channels that a warp carries the states of.
 const CHANNELS_OF_A_WARP: usize = 4;
-/// Bytes of a multiprocessor's shared memory that the driver keeps of each block's.
+/// Bytes of shared memory that the driver keeps for itself of each block; a multiprocessor has as many more than a block can ask for.
 const KEPT_BACK: usize = 1 << 10;
 /// Warps with states that a block can have.
 const WIDTHS: [usize; 2] = [2, 3];
@@ -30,14 +30,14 @@ const WIDTHS: [usize; 2] = [2, 3];
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct SlotsPlan {
     /// Warps of a block that carry states.
-    pub(crate) warps: usize,
+    warps: usize,
     operand: Operand,
     /// Channels that share B and C, and blocks that share these channels.
     group_channels: usize,
     tiles: usize,
     /// Blocks of the whole scan.
-    pub(crate) blocks: usize,
-    /// Whether two of them are beside each other on a multiprocessor, which more blocks than multiprocessors are.
+    blocks: usize,
+    /// Whether two of them are beside each other on a multiprocessor: where there are more than multiprocessors, and room.
     is_paired: bool,
 }
 
@@ -114,7 +114,6 @@ impl SlotsPlan {
             let tiles = group_channels.div_ceil(width);
             let blocks = batch * (channels / group_channels) * tiles;
             let shared = shared(warps, operand);
-            // Of a multiprocessor's memory a block takes as much more as a block's limit leaves.
             let has_room_for_two = 2 * (shared + KEPT_BACK) <= chip.shared_limit + KEPT_BACK;
             let plan = Self {
                 warps,
@@ -289,11 +288,8 @@ mod tests {
     fn what_the_kernel_takes_has_no_holes() {
         let maps = 3 * size_of::<CUtensorMap>();
         assert_eq!(std::mem::offset_of!(SlotsArgs, scan), maps);
-        assert_eq!(
-            size_of::<SlotsArgs>(),
-            (maps + size_of::<ScanArgs>()).next_multiple_of(64)
-        );
         assert_eq!(size_of::<ScanArgs>() + 6 * 8, 256);
+        assert_eq!(size_of::<SlotsArgs>(), maps + 256);
     }
 
     /// Blocks of three warps where all of them have a multiprocessor each, of two where these are as quick, and two beside each

@@ -15,7 +15,7 @@ pub(crate) struct Matrix {
     pub pointer: u64,
     /// b, l and d.
     pub sizes: [usize; 3],
-    /// Values from one token to the next; those of a sequence follow one another.
+    /// Values from one token to the next. Sequences follow one another.
     pub row: usize,
 }
 

@@ -16,8 +16,8 @@
 //
 // What bounds it is the unit of shared memory, so everything in it lies so that few accesses wait for a bank. Rows of u, Delta
 // and z are short (48 bytes of three warps' channels), and cp.async takes two clocks of that unit a row. On Hopper the copy
-// engine brings them, whose writes do not pass through it; elsewhere, and in bf16, whose rows of 24 bytes it does not take,
-// the warps that sum copy them.
+// engine brings them, whose writes do not pass through it; elsewhere, and in bf16, whose rows of three warps' channels have 24
+// bytes and it takes 16, 32 or 48, the warps that sum copy them.
 
 #define CHUNK 32 // tokens
 #define AHEAD 6  // chunks under way from memory; with 4 it waits for them
@@ -201,7 +201,8 @@ __device__ __forceinline__ void bring_operands(const SlotsArgs &args, const Plac
     int b_row = p.b_token * (int)sizeof(T), c_row = p.c_token * (int)sizeof(T);
     u32 raw = (u32)__cvta_generic_to_shared(at.raw), to = raw + token * ROW + pair * 2 * PAIR;
     u32 b_to = to + is_odd * PAIR, c_to = to + (1 - is_odd) * PAIR;
-    int next = 0, slot = 0, first = 0, parity = 0; // of RING: the next to be filled, and the next to be waited for
+    int next = 0;                       // chunk to be asked for
+    int slot = 0, first = 0, parity = 0; // of RING: to be filled, to be waited for, and its barrier's turn
     auto bring = [&]() {
         u32 offset = slot * RAW_BYTES;
         if (BY_ENGINE<T>) {
@@ -298,7 +299,8 @@ __device__ __forceinline__ void prepare_steps(const ScanArgs &p, const Place<T, 
     }
 }
 
-// Sums what the lanes of a channel have of y; each of 32 WARPS threads has four tokens of a channel.
+// Sums what the lanes of a channel have of y; each of 32 WARPS threads has four tokens of a channel. Without the engine these
+// copy u, delta and z too.
 template <typename T, int WARPS>
 __device__ __forceinline__ void finish(const ScanArgs &p, const Place<T, WARPS> &at, int thread) {
     typedef SlotsRoom<T, WARPS> R;
