@@ -11,6 +11,7 @@ mod cli;
 mod compare;
 mod config;
 mod cuda;
+mod cuda_scans;
 mod engine;
 mod export;
 mod families;
