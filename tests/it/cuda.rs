@@ -402,6 +402,7 @@ fn what_ends_a_recording_ends_no_text() {
         let mut notes = alone.notes().into_iter();
         notes.find(|note| note.contains("large products"))
     };
+    assert!(products.is_some());
     let start = || {
         for _ in 0..4 {
             let mut starting = CudaBackend::default();

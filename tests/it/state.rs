@@ -406,6 +406,8 @@ fn a_prefill_can_be_stopped_between_chunks() {
 fn a_decoded_token_allocates_nothing() {
     crate::memory::alone("state::a_decoded_token_allocates_nothing", || {
         let ids = text_ids();
+        // Threads of a pool that is let go end some time later, and ask for memory then.
+        let mut kept = Vec::new();
         for model in [embedded(), load("mamba2-groups")] {
             for threads in [1, 2] {
                 let mut session = FastBackend::new(threads).unwrap().open(&model).unwrap();
@@ -414,20 +416,17 @@ fn a_decoded_token_allocates_nothing() {
                 let text: Vec<u32> = ids.iter().map(|&id| known(id)).collect();
                 session.prefill(&text, &mut ()).unwrap();
                 session.step(text[0], &mut ()).unwrap();
-                let mut made_in_a_round = || {
-                    let before = crate::memory::process_allocations();
-                    for &id in &text[1..] {
-                        session.step(id, &mut ()).unwrap();
-                    }
-                    crate::memory::process_allocations() - before
-                };
-                // The pool makes room for a thread when it first takes work of another, whenever that is.
-                let rounds: Vec<_> = (0..4).map(|_| made_in_a_round()).collect();
-                assert!(
-                    rounds.contains(&0) && rounds.iter().all(|made| *made <= threads),
-                    "{} on {threads}: {rounds:?}",
+                let before = crate::memory::process_allocations();
+                for &id in &text[1..] {
+                    session.step(id, &mut ()).unwrap();
+                }
+                assert_eq!(
+                    crate::memory::process_allocations(),
+                    before,
+                    "{} on {threads}",
                     model.name
                 );
+                kept.push(session);
             }
         }
     });
