@@ -167,6 +167,7 @@ impl Backend for CudaBackend {
         }
         let lines = origins.into_iter();
         notes.extend(gpu.library_note().map(str::to_owned));
+        notes.extend(gpu.recording_note());
         notes.extend(lines.map(|(origin, files)| format!("{}: {origin}", files.join(", "))));
         notes
     }

@@ -141,6 +141,8 @@ struct Device {
     chip: Chip,
     /// By [`Use`].
     in_use: [AtomicU64; 3],
+    /// Recordings of a token's pass that other work ended.
+    ended_recordings: AtomicU64,
 }
 
 /// A device, ready to compute. What is asked for through it runs on one stream, in the order it was asked for.
@@ -228,6 +230,7 @@ impl Gpu {
             can_keep_blocks,
             chip,
             in_use: Default::default(),
+            ended_recordings: Default::default(),
         };
         Ok(Self {
             device: Arc::new(device),
@@ -298,6 +301,16 @@ impl Gpu {
             Some(_) => "large products in bf16: cuBLAS",
             None => "large products in bf16: matmul, for no cuBLAS was found that starts",
         })
+    }
+
+    pub(crate) fn count_ended_recording(&self) {
+        self.device.ended_recordings.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How many tokens were read with a launch for each kernel in place of one for all; nothing where none was.
+    pub(crate) fn recording_note(&self) -> Option<String> {
+        let count = self.device.ended_recordings.load(Ordering::Relaxed);
+        (count > 0).then(|| format!("recordings of a token's pass that other work ended: {count}"))
     }
 
     /// Bytes this program holds on the device for a purpose.

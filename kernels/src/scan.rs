@@ -23,6 +23,8 @@ const FEWEST_CHANNELS: usize = 4;
 const WARPS_WANTED: usize = 12;
 /// Fewest tokens of a segment: below, the carry costs more than the segments bring.
 const SHORTEST_SEGMENT: usize = 32;
+/// Sequences of a launch: what a grid counts to in any direction but the first.
+const MOST_SEQUENCES: usize = 65_535;
 
 /// A rung of the ladder (scan.cu says what each changed).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -126,6 +128,49 @@ pub(crate) struct ScanArgs {
 #[expect(unsafe_code, reason = "laid out as in scan.cuh")]
 // SAFETY: the same fields in the same order as `ScanArgs` there: 14 pointers, 22 ints, a pointer.
 unsafe impl KernelArgs for ScanArgs {}
+
+impl ScanArgs {
+    /// The same for no more sequences at once than a launch takes, from the first on, with how many there are. What is carried
+    /// between segments lies where the part before had it.
+    pub(crate) fn parts(
+        self,
+        operand: Operand,
+        batch: usize,
+    ) -> impl Iterator<Item = (Self, usize)> {
+        let part = move |first| {
+            (
+                self.behind(first, operand),
+                MOST_SEQUENCES.min(batch - first),
+            )
+        };
+        (0..batch).step_by(MOST_SEQUENCES).map(part)
+    }
+
+    /// Those of the sequences behind the first few.
+    fn behind(self, sequences: usize, operand: Operand) -> Self {
+        let after = |pointer: u64, values: usize, bytes: usize| match pointer {
+            0 => 0,
+            _ => pointer + (sequences * values * bytes) as u64,
+        };
+        let tokens = self.tokens as usize;
+        let operands = |pointer, row: i32| after(pointer, tokens * row as usize, operand.bytes());
+        let states =
+            |pointer, rows: usize| after(pointer, rows * self.slots as usize, size_of::<f32>());
+        let channels = self.channels as usize;
+        Self {
+            u: operands(self.u, self.u_row),
+            delta: operands(self.delta, self.delta_row),
+            z: operands(self.z, self.z_row),
+            b: operands(self.b, self.b_token),
+            c: operands(self.c, self.c_token),
+            y: operands(self.y, self.y_row),
+            initial: states(self.initial, channels),
+            last: states(self.last, channels),
+            record: states(self.record, tokens * self.record_count as usize),
+            ..self
+        }
+    }
+}
 
 /// How a scan is cut into warps and segments.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -252,14 +297,17 @@ pub(crate) fn launch_plain(
         Operand::F32 => "scan_plain_f32",
         Operand::Bf16 => "scan_plain_bf16",
     };
-    let grid = Grid {
-        blocks: [(args.channels as usize).div_ceil(THREADS), batch, 1],
-        threads: [THREADS, 1, 1],
-        shared: 0,
-        overlaps: false,
-        stays: false,
-    };
-    gpu.launch(Kernel(Source::Scan, name), grid, args)
+    for (args, batch) in args.parts(operand, batch) {
+        let grid = Grid {
+            blocks: [(args.channels as usize).div_ceil(THREADS), batch, 1],
+            threads: [THREADS, 1, 1],
+            shared: 0,
+            overlaps: false,
+            stays: false,
+        };
+        gpu.launch(Kernel(Source::Scan, name), grid, &args)?;
+    }
+    Ok(())
 }
 
 /// Channels of a thread where a scan has the usual shape, which the lean kernels take (`scan_lean` in scan.cu).
@@ -328,6 +376,18 @@ pub(crate) fn launch_segments(
         tiles: plan.tiles as i32,
         ..*args
     };
+    args.parts(operand, batch)
+        .try_for_each(|(args, batch)| launch_passes(gpu, &args, plan, operand, batch))
+}
+
+/// The passes of v2 or v3: what each segment leaves, what is carried between them, and the outputs.
+fn launch_passes(
+    gpu: &Gpu,
+    args: &ScanArgs,
+    plan: &Plan,
+    operand: Operand,
+    batch: usize,
+) -> Result<(), BackendError> {
     let (channels, rows) = (
         args.channels as usize,
         (args.channels * args.slots) as usize,
@@ -336,7 +396,7 @@ pub(crate) fn launch_segments(
     let [ends, full] = segment_kernels(plan, operand);
     if plan.segments > 1 {
         let grid = plan.grid(plan.segments - 1, batch, channels, 1, bytes);
-        gpu.launch(Kernel(Source::Scan, ends), grid, &args)?;
+        gpu.launch(Kernel(Source::Scan, ends), grid, args)?;
         // Few rows are cut into more parts, so that no thread goes over many segments.
         let is_few = rows * batch < gpu.multiprocessors() * WARP;
         let (side, most_parts) = if is_few { (4, 256) } else { (WARP, 32) };
@@ -348,12 +408,12 @@ pub(crate) fn launch_segments(
             overlaps: true,
             stays: false,
         };
-        gpu.launch(Kernel(Source::Scan, "scan_carry"), grid, &args)?;
+        gpu.launch(Kernel(Source::Scan, "scan_carry"), grid, args)?;
     }
     let mut grid = plan.grid(plan.segments, batch, channels, 2, bytes);
     // Behind the carry it may read its operands early: they were there before the ends. Alone it may not.
     grid.overlaps = plan.segments > 1;
-    gpu.launch(Kernel(Source::Scan, full), grid, &args)
+    gpu.launch(Kernel(Source::Scan, full), grid, args)
 }
 
 pub(crate) fn too_many_slots(slots: usize) -> BackendError {
@@ -457,6 +517,58 @@ mod tests {
         assert_eq!(of(64, Operand::F32), Some(LEAN_HELD));
         assert_eq!(of(62, Operand::Bf16), Some(LEAN_HELD));
         assert_eq!(of(63, Operand::F32), None, "rows that begin anywhere");
+    }
+
+    /// All pointers of each part, apart from those that all sequences share.
+    #[test]
+    fn more_sequences_than_a_launch_takes_are_cut_into_parts() {
+        let args = ScanArgs {
+            u: 1 << 40,
+            delta: 2 << 40,
+            z: 0,
+            a: 3 << 40,
+            b: 4 << 40,
+            c: 5 << 40,
+            initial: 6 << 40,
+            y: 7 << 40,
+            last: 8 << 40,
+            record: 9 << 40,
+            u_row: 6,
+            delta_row: 7,
+            z_row: 8,
+            y_row: 9,
+            b_token: 10,
+            c_token: 11,
+            tokens: 5,
+            channels: 3,
+            slots: 4,
+            record_count: 2,
+            ..ScanArgs::default()
+        };
+        let counts = |batch| args.parts(Operand::F32, batch).map(|(_, n)| n);
+        assert!(counts(65_535).eq([65_535]));
+        assert!(counts(140_000).eq([65_535, 65_535, 8930]));
+        let (first, _) = args.parts(Operand::Bf16, 65_536).next().unwrap();
+        let (second, _) = args.parts(Operand::Bf16, 65_536).nth(1).unwrap();
+        let moved = |of: fn(&ScanArgs) -> u64| {
+            assert_eq!(of(&first), of(&args));
+            let bytes = of(&second) - of(&args);
+            assert!(bytes.is_multiple_of(65_535));
+            bytes / 65_535
+        };
+        assert_eq!(moved(|args| args.u), 5 * 6 * 2);
+        assert_eq!(moved(|args| args.delta), 5 * 7 * 2);
+        assert_eq!(moved(|args| args.b), 5 * 10 * 2);
+        assert_eq!(moved(|args| args.c), 5 * 11 * 2);
+        assert_eq!(moved(|args| args.y), 5 * 9 * 2);
+        assert_eq!(moved(|args| args.initial), 3 * 4 * 4);
+        assert_eq!(moved(|args| args.last), 3 * 4 * 4);
+        assert_eq!(moved(|args| args.record), 5 * 2 * 4 * 4);
+        assert_eq!(
+            [second.z, second.a],
+            [0, args.a],
+            "none, and every sequence's"
+        );
     }
 
     #[test]

@@ -235,6 +235,7 @@ impl CudaSession {
         // The capture ends in any case; a pass that failed is what there is to say.
         let graph = stream.end_capture(CUgraphInstantiate_flags(0));
         if let Err(DriverError(CUresult::CUDA_ERROR_STREAM_CAPTURE_INVALIDATED)) = graph {
+            self.gpu.count_ended_recording();
             return Ok(None);
         }
         passed?;

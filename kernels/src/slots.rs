@@ -207,19 +207,22 @@ pub(crate) fn launch_slots(
     };
     // Of bf16 a row of twelve channels has 24 bytes; the engine takes 16, 32, 48.
     let has_engine = gpu.has_copy_engine() && plan.operand == Operand::F32;
-    let [u, delta, z] = match has_engine {
-        true => plan.maps(&scan, batch)?,
-        false => [CUtensorMap { opaque: [0; 16] }; 3],
-    };
-    let args = SlotsArgs {
-        u,
-        delta,
-        z,
-        scan,
-        rest: [0; 6],
-    };
-    let grid = plan.grid(batch, scan.channels as usize);
-    gpu.launch(Kernel(Source::ScanSlots, plan.kernel()), grid, &args)
+    for (scan, batch) in scan.parts(plan.operand, batch) {
+        let [u, delta, z] = match has_engine {
+            true => plan.maps(&scan, batch)?,
+            false => [CUtensorMap { opaque: [0; 16] }; 3],
+        };
+        let args = SlotsArgs {
+            u,
+            delta,
+            z,
+            scan,
+            rest: [0; 6],
+        };
+        let grid = plan.grid(batch, scan.channels as usize);
+        gpu.launch(Kernel(Source::ScanSlots, plan.kernel()), grid, &args)?;
+    }
+    Ok(())
 }
 
 /// Why a scan cannot be run by v4.

@@ -6,7 +6,7 @@ use mambascope_core::backend::Backend;
 use mambascope_core::scan::{ScanInput, ScanOperands, ScanShape, sequential};
 use mambascope_kernels::bench::ScanBench;
 use mambascope_kernels::{CudaBackend, Gpu, Operand, ScanKernel};
-use ndarray::{Array3, ArrayD, Axis, s};
+use ndarray::{Array1, Array3, ArrayD, Axis, s};
 
 use crate::scans::in_double;
 use crate::support::{Tolerance, assert_close, cuda};
@@ -158,6 +158,41 @@ fn measured_scans_follow_double_precision() {
                 check_measured(&gpu, operands, operand, &ScanKernel::ALL, is_in_place);
             }
         }
+    }
+}
+
+/// More than a grid counts to, by every rung that takes any number: v5 does not.
+#[test]
+#[ignore = "needs an NVIDIA GPU"]
+fn more_sequences_than_a_launch_takes_follow_double_precision() {
+    let gpu = CudaBackend::default().gpu().unwrap();
+    let rungs = [
+        ScanKernel::V1,
+        ScanKernel::V2,
+        ScanKernel::V3,
+        ScanKernel::V4,
+    ];
+    for operand in [Operand::F32, Operand::Bf16] {
+        for is_in_place in [false, true] {
+            let operands = ScanOperands::seeded(shape(65_537, 8, 3, 1), 2);
+            check_measured(&gpu, operands, operand, &rungs, is_in_place);
+        }
+    }
+    // Cut into segments too, what is carried between them lying where the first sequences had it.
+    let operands = ScanOperands::seeded(shape(65_537, 4, 16, 1), 2);
+    let of = |kernel, segments| {
+        let bench = ScanBench::new(&gpu, &operands, Operand::F32, segments).unwrap();
+        bench.results(kernel).unwrap()
+    };
+    for (found, wanted) in of(ScanKernel::V3, 2).into_iter().zip(of(ScanKernel::V1, 1)) {
+        let wanted: Array1<f64> = wanted.into_iter().map(f64::from).collect();
+        let tolerance = Tolerance::OfLargest(1e-5);
+        assert_close(
+            "v3 in two segments, v1",
+            found,
+            &wanted.into_dyn(),
+            tolerance,
+        );
     }
 }
 
