@@ -25,6 +25,9 @@ use crate::{scan, ssd};
 
 /// Tokens a chunk has at most: enough for the tensor cores, little enough for the memory.
 pub(crate) const MOST_TOKENS: usize = 2048;
+/// Bytes that the buffers of a chunk leave free for each of its tokens: the driver loads a kernel, with memory for its threads,
+/// when it is first asked for, and a small chunk is better than none.
+const KEPT_FREE: u64 = 64 << 10;
 
 /// What one block remembers.
 enum Block {
@@ -131,20 +134,30 @@ impl CudaSession {
     fn make_room(&mut self, wanted: usize) -> Result<usize, BackendError> {
         let mut tokens = wanted.min(MOST_TOKENS);
         while tokens > self.scratch.tokens {
-            match Scratch::new(&self.gpu, &self.model, tokens) {
-                Ok(scratch) => {
+            match self.room_for(tokens)? {
+                Some(scratch) => {
                     self.scratch = scratch;
                     // The captured pass names the old buffers.
                     self.step = None;
                 }
                 // At the latest the buffers there are do.
-                Err(BackendError::DeviceMemory { .. }) => {
-                    tokens = (tokens / 2).max(self.scratch.tokens);
-                }
-                Err(error) => return Err(error),
+                None => tokens = (tokens / 2).max(self.scratch.tokens),
             }
         }
         Ok(tokens)
+    }
+
+    /// Buffers for a chunk of so many, if they leave memory for its kernels.
+    fn room_for(&self, tokens: usize) -> Result<Option<Scratch>, BackendError> {
+        let kept = tokens as u64 * KEPT_FREE;
+        match Scratch::new(&self.gpu, &self.model, tokens) {
+            Ok(scratch) if self.gpu.free_bytes() >= kept => return Ok(Some(scratch)),
+            Ok(_) | Err(BackendError::DeviceMemory { .. }) => {}
+            Err(error) => return Err(error),
+        }
+        // Until then the driver's pool keeps what was let go, in pieces.
+        self.gpu.wait()?;
+        Ok(None)
     }
 
     /// Makes room in the caches for `tokens` more.

@@ -151,8 +151,20 @@ impl DeviceModel {
     /// Copies a model there.
     ///
     /// # Errors
-    /// When it has no memory for it.
+    /// When it has no memory for all of it.
     pub(crate) fn new(gpu: &Arc<Gpu>, model: &Model) -> Result<Self, BackendError> {
+        let free = gpu.free_bytes();
+        Self::copied(gpu, model).map_err(|error| match error {
+            // Not of the tensor that found no room, but of what has to be made room for.
+            BackendError::DeviceMemory { .. } => BackendError::DeviceMemory {
+                wanted: bytes(model),
+                free,
+            },
+            error => error,
+        })
+    }
+
+    fn copied(gpu: &Arc<Gpu>, model: &Model) -> Result<Self, BackendError> {
         let layers = model.layers.iter().map(|layer| layer_weights(gpu, layer));
         Ok(Self {
             embedding: Matrix::new(gpu, &model.embedding)?,
@@ -169,6 +181,15 @@ impl DeviceModel {
     pub(crate) fn head(&self) -> &Matrix {
         self.head.as_ref().unwrap_or(&self.embedding)
     }
+}
+
+/// What the weights take there.
+fn bytes(model: &Model) -> u64 {
+    let of_tensor = |tensor: &Tensor| match (tensor.dtype(), tensor.shape()) {
+        (Dtype::Bf16, [_, _]) => 2 * tensor.len() as u64,
+        _ => 4 * tensor.len() as u64,
+    };
+    model.tensors().map(of_tensor).sum()
 }
 
 fn layer_weights(gpu: &Arc<Gpu>, layer: &Layer) -> Result<LayerWeights, BackendError> {

@@ -205,7 +205,7 @@ pub enum BackendError {
     Device(String),
     /// A device without the memory a model takes.
     #[error(
-        "the device has no memory for {wanted} bytes ({free} bytes are free): close other programs that use it, or open a smaller model"
+        "the device has no memory for {wanted} bytes ({free} bytes are free, and its driver gives them out in pieces of several MiB): close other programs that use it, or open a smaller model"
     )]
     DeviceMemory {
         /// Bytes asked for.
