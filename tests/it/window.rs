@@ -4,6 +4,7 @@
 //! After a change that is meant to be seen: `UPDATE_SNAPSHOTS=1 cargo test -p mambascope-tests window`, then look at each.
 
 mod compare;
+mod cuda;
 mod demos;
 mod files;
 mod going_on;

@@ -13,12 +13,12 @@ fn on_the_fast_backend() -> Settings {
 }
 
 /// The text of the badge, if there is one.
-fn badge(scope: &Scope) -> Option<String> {
+pub(super) fn badge(scope: &Scope) -> Option<String> {
     let badge = scope.query_by_label_contains(" vs naive ");
     badge.and_then(|node| node.accesskit_node().label())
 }
 
-fn choose_backend(scope: &mut Scope, now: &str, then: &str) {
+pub(super) fn choose_backend(scope: &mut Scope, now: &str, then: &str) {
     scope.get_by_label(&format!("Runs on: {now}")).click();
     scope.run_ok();
     scope.get_by_role_and_label(Role::RadioButton, then).click();
