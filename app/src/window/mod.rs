@@ -729,6 +729,8 @@ impl Window {
             ui.set_width(room.x.min(760.0));
             ScrollArea::vertical()
                 .max_height(room.y)
+                // More than the modal would leave it.
+                .min_scrolled_height(room.y)
                 .auto_shrink([false, true])
                 .show(ui, |ui| {
                     let text = card
