@@ -23,8 +23,8 @@ const FEWEST_CHANNELS: usize = 4;
 const WARPS_WANTED: usize = 12;
 /// Fewest tokens of a segment: below, the carry costs more than the segments bring.
 const SHORTEST_SEGMENT: usize = 32;
-/// Sequences of a launch: what a grid counts to in any direction but the first.
-const MOST_SEQUENCES: usize = 65_535;
+/// Blocks of a grid in any direction but the first.
+const MOST_BLOCKS: usize = 65_535;
 
 /// A rung of the ladder (scan.cu says what each changed).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -137,13 +137,8 @@ impl ScanArgs {
         operand: Operand,
         batch: usize,
     ) -> impl Iterator<Item = (Self, usize)> {
-        let part = move |first| {
-            (
-                self.behind(first, operand),
-                MOST_SEQUENCES.min(batch - first),
-            )
-        };
-        (0..batch).step_by(MOST_SEQUENCES).map(part)
+        let part = move |first| (self.behind(first, operand), MOST_BLOCKS.min(batch - first));
+        (0..batch).step_by(MOST_BLOCKS).map(part)
     }
 
     /// Those of the sequences behind the first few.
@@ -216,7 +211,8 @@ impl Plan {
         let segments = if segments == 0 {
             wanted.min(most).max(1)
         } else {
-            segments.min(tokens.div_ceil(TILE))
+            let most = tokens.div_ceil(TILE).min(MOST_BLOCKS * of_a_warp);
+            segments.min(most)
         };
         // Whole tiles, so that no segment begins in the middle of one.
         let segment = tokens.div_ceil(segments).next_multiple_of(TILE);
@@ -489,7 +485,17 @@ mod tests {
         assert!(plan(200_000_000, 1).is_countable());
         assert!(!plan(400_000_000, 1).is_countable(), "eight in a warp");
         assert!(plan(400_000_000, 0).is_countable());
-        assert_eq!(plan(65, usize::MAX).segments, 9);
+    }
+
+    #[test]
+    fn no_more_segments_are_cut_than_there_are_tiles_and_blocks() {
+        let segments = |tokens, channels| {
+            let sizes = [1, tokens, channels, 16];
+            Plan::new(sizes, channels, 132, usize::MAX, None).segments
+        };
+        assert_eq!(segments(65, 1), 9);
+        assert_eq!(segments(1_000_000, 64), 1_000_000usize.div_ceil(16));
+        assert_eq!(segments(1_000_000, 16), 1_000_000 / 8, "two in a warp");
     }
 
     /// A scan of the usual shape, in one form or the other.
