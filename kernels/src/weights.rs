@@ -183,13 +183,18 @@ impl DeviceModel {
     }
 }
 
-/// What the weights take there.
+/// What the weights take there: matrices as they are stored, and A, which no product reads, in f32.
 fn bytes(model: &Model) -> u64 {
     let of_tensor = |tensor: &Tensor| match (tensor.dtype(), tensor.shape()) {
         (Dtype::Bf16, [_, _]) => 2 * tensor.len() as u64,
         _ => 4 * tensor.len() as u64,
     };
-    model.tensors().map(of_tensor).sum()
+    let of_layer = |layer: &Layer| match &layer.mixer {
+        Mixer::Mamba(mixer) => 4 * mixer.a_log.len() as u64 - of_tensor(&mixer.a_log),
+        Mixer::Mamba2(_) | Mixer::Attention(_) => 0,
+    };
+    let widened: u64 = model.layers.iter().map(of_layer).sum();
+    model.tensors().map(of_tensor).sum::<u64>() + widened
 }
 
 fn layer_weights(gpu: &Arc<Gpu>, layer: &Layer) -> Result<LayerWeights, BackendError> {
