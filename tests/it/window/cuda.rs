@@ -9,8 +9,8 @@ use super::*;
 /// Name of the backend, and its title.
 const CUDA: (&str, &str) = ("cuda", "CUDA");
 
-/// The words the window says, in the order they are read, but for what names a backend; a number's last digits are rounding, and
-/// where a line ends depends on them.
+/// The words the window says, in the order they are read, but for what names a backend, and times that are measured; a number's
+/// last digits are rounding, and where a line ends depends on them.
 fn words(scope: &Scope) -> Vec<String> {
     let names = [CUDA.0, CUDA.1, "naive"];
     let mut words = Vec::new();
@@ -21,8 +21,10 @@ fn words(scope: &Scope) -> Vec<String> {
         };
         if !names.iter().any(|name| said.contains(name)) {
             let all = said.split_whitespace();
-            let of_letters = all.filter(|word| !word.contains(|c: char| c.is_ascii_digit()));
-            words.extend(of_letters.map(str::to_owned));
+            let is_number = |word: &str| word.contains(|c: char| c.is_ascii_digit());
+            let is_time = |word: &str| ["s", "ms", "µs", "ns"].contains(&word);
+            let said = all.filter(|word| !is_number(word) && !is_time(word));
+            words.extend(said.map(str::to_owned));
         }
     }
     words
