@@ -541,12 +541,16 @@ impl Gpu {
 
 /// The driver's refusal, as a sentence with what to do.
 pub(crate) fn refusal(doing: &str, error: DriverError) -> BackendError {
-    let said = error.error_string().map_or_else(
+    let mut said = error.error_string().map_or_else(
         |_| format!("{:?}", error.0),
         |text| text.to_string_lossy().into_owned(),
     );
     let advice = match error.0 {
         CUresult::CUDA_ERROR_OUT_OF_MEMORY => {
+            // How much it needs the driver does not say; before the device has started, nor what there is.
+            if let Ok((free, _)) = result::mem_get_info() {
+                said += &format!(" ({free} bytes are free)");
+            }
             "Close other programs that use it, or open a smaller model."
         }
         CUresult::CUDA_ERROR_INVALID_PTX
